@@ -1,0 +1,92 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Control node's half of the module `artifact`: pushes the archive from a local mirror, only when the node lacks it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.trinode.platform.plugins.module_utils import _artifact
+
+MODULE = "trinode.platform.artifact"
+
+
+def local_archive(mirror: str, product: str, version: str, archive: str) -> tuple[str, str]:
+    """Path and expected checksum of an archive in a directory; the file itself is checked too."""
+    directory = os.path.join(mirror, _artifact.release_directory(product, version))
+    listing = os.path.join(directory, _artifact.checksums_name(product, version))
+    path = os.path.join(directory, archive)
+    try:
+        with open(listing, encoding="utf-8", errors="replace") as handle:
+            checksum = _artifact.expected_checksum(handle.read(), listing, archive)
+        _artifact.check_archive(path, checksum)
+    except FileNotFoundError as error:
+        raise _artifact.ArtifactError(
+            f"{error.filename} is missing on the control node; fill the mirror (make artifacts) or correct the mirror's directory"
+        ) from error
+    except OSError as error:
+        raise _artifact.ArtifactError(f"{error.filename or path} on the control node cannot be read ({error.strerror}); correct this and run again") from error
+    return path, checksum
+
+
+class ActionModule(ActionBase):
+    """Calls the module; a directory on the control node takes a second call, and only when something is missing."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Entry point of the action."""
+        task_vars = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        host = task_vars.get("inventory_hostname", "this host")
+        try:
+            result.update(self._run(dict(self._task.args), task_vars))
+        except (_artifact.ArtifactError, AnsibleError) as error:
+            result.update(failed=True, msg=str(error))
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        if result.get("failed") and result.get("msg"):
+            result["msg"] = f"{host}: {result['msg']}"
+        return result
+
+    def _run(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        mirror = str(args.get("mirror") or "")
+        for name in ("archive", "checksum"):
+            if name in args:
+                raise _artifact.ArtifactError(f"the argument {name} of {MODULE} is filled in by the action itself; leave it out")
+        remote = mirror.startswith(("http://", "https://"))
+        if mirror and not remote and not os.path.isabs(mirror):
+            raise _artifact.ArtifactError(
+                f"the mirror {mirror!r} is neither an http:// or https:// URL nor an absolute directory on the control node; correct it"
+            )
+        answer: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)
+        archive = answer.pop("needs_archive", None)
+        if answer.get("failed") or archive is None:
+            return answer
+        product, version = str(args["product"]), str(args["version"])
+        path, checksum = local_archive(mirror, product, version, archive)
+        # In check mode nothing is pushed; that an archive is there is all the module looks at then.
+        pushed = path if self._task.check_mode else self._push(path, archive)
+        done: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=dict(args, archive=pushed, checksum=checksum), task_vars=task_vars)
+        # The type of the answer is said once here: the base class calls it Any.
+        return done
+
+    def _push(self, path: str, archive: str) -> str:
+        if not self._connection._shell.tmpdir:
+            self._make_tmp_path()
+        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, archive)
+        try:
+            self._transfer_file(path, remote)
+            self._fixup_perms2((self._connection._shell.tmpdir, remote), execute=False)
+        except AnsibleError as error:
+            raise _artifact.ArtifactError(
+                f"{path} cannot be copied to {remote} ({error}); check that the file system of that directory has room for it, and run again"
+            ) from error
+        return str(remote)
