@@ -1,0 +1,87 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One report of everything that preflight found on all hosts."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from collections.abc import Mapping
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes, parse_ports
+from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Names
+from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Host, Settings, make_report, sentence
+
+PARTS = ("variables", "facts", "listener", "probe", "stop")
+
+
+class ActionModule(ActionBase):
+    """Judges on the control node; needs no connection and changes nothing."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_diff = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Entry point of the action."""
+        result: dict[str, t.Any] = super().run(tmp, task_vars or {})
+        text = {"type": "str", "default": ""}
+        _validation, args = self.validate_argument_spec(
+            argument_spec={
+                "nodes": {"type": "list", "elements": "dict", "required": True},
+                "ports": {"type": "list", "elements": "dict", "required": True},
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                **{part: {"type": "list", "elements": "dict", "required": True} for part in PARTS},
+                "datacenter": text,
+                "domain": text,
+                "edge_domain": text,
+                "recursors": {"type": "list", "elements": "str", "default": []},
+                "allow_single_server": {"type": "bool", "default": False},
+                "platforms": {"type": "dict", "required": True},
+                "clock_skew_max": {"type": "float", "default": 5.0},
+                "memory_min": {"type": "int", "default": 0},
+                "disk_min": {"type": "int", "default": 0},
+                "mirror": text,
+                "tolerated": {"type": "list", "elements": "str", "default": []},
+                "structured": {"type": "bool", "default": False},
+            }
+        )
+        hosts = {name: Host(**{part: _mapping(args[part][number]) for part in PARTS}) for number, name in enumerate(args["hosts"])}
+        report = make_report(
+            parse_nodes(args["nodes"]),
+            parse_ports(args["ports"]),
+            hosts,
+            Settings(
+                names=Names(args["datacenter"], args["domain"], args["edge_domain"], args["recursors"], args["allow_single_server"]),
+                platforms=args["platforms"],
+                clock_skew_max=args["clock_skew_max"],
+                memory_min_mb=args["memory_min"],
+                disk_min_mb=args["disk_min"],
+                mirror=args["mirror"],
+                tolerated=args["tolerated"],
+            ),
+        )
+        for warning in report.warnings:
+            self._display.warning(f"preflight: {warning}")
+        result.update(changed=False, msg=sentence(report, len(hosts)))
+        if args["structured"]:
+            result.update(
+                problems=[dataclasses.asdict(one) for one in report.problems],
+                warned=[dataclasses.asdict(one) for one in report.warnings],
+                unchecked=report.unchecked,
+                paths=report.paths,
+            )
+        if report.problems:
+            result["failed"] = True
+        else:
+            # One line that says what has been looked at, also without -v.
+            result["_ansible_verbose_always"] = True
+        return result
+
+
+def _mapping(value: t.Any) -> Mapping[str, t.Any]:
+    return value if isinstance(value, Mapping) else {}
