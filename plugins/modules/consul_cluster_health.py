@@ -1,0 +1,105 @@
+#!/usr/bin/python
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wait until a Consul cluster is healthy."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: consul_cluster_health
+short_description: Wait until a Consul cluster is healthy
+version_added: 1.0.0
+author: [Contributors to the trinode.platform project (@trinode)]
+description:
+  - Asks the node's own agent until there is a leader, every expected server is alive and a voter, and autopilot calls the cluster healthy.
+  - When that does not happen in time, the error names each missing or sick server, and shows the end of the agent's journal.
+  - Changes nothing.
+extends_documentation_fragment: [trinode.platform._consul_cluster]
+attributes:
+  check_mode:
+    description: Can run in check mode. There it looks once, does not wait, and only warns.
+    support: full
+  diff_mode:
+    description: Returns details on what has changed (or possibly needs changing in check mode), when in diff mode.
+    support: none
+seealso:
+  - module: trinode.platform.consul_agent_restart
+"""
+
+EXAMPLES = r"""
+- name: Wait until the cluster is complete
+  trinode.platform.consul_cluster_health:
+    node: consul-1
+    servers:
+      - {name: consul-1, address: 192.0.2.1}
+      - {name: consul-2, address: 192.0.2.2}
+      - {name: consul-3, address: 192.0.2.3}
+    timeout: 60
+"""
+
+RETURN = r"""
+leader:
+  description: Address and port of the leader.
+  type: str
+  returned: success
+failure_tolerance:
+  description: The number of voters that may be lost without losing the quorum. V(-1) when the agent is a client.
+  type: int
+  returned: success
+seconds:
+  description: How long it took.
+  type: float
+  returned: success
+problems:
+  description: What was wrong at the end, one sentence each.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import evaluate
+from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of, journal, servers_of
+
+POLL_SECONDS = 0.25
+
+
+def main() -> None:
+    """Entry point of the module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    api, servers = api_of(module), servers_of(module)
+    started = time.monotonic()
+    while True:
+        state = api.state(params["mode"])
+        problems = evaluate(state, servers, params["node"], params["mode"])
+        elapsed = time.monotonic() - started
+        if not problems or module.check_mode or elapsed > params["timeout"]:
+            break
+        time.sleep(POLL_SECONDS)
+    if problems and not module.check_mode:
+        module.fail_json(
+            msg=(
+                f"The Consul cluster, as {params['node']} sees it, is not healthy after {elapsed:.0f} s: {'; '.join(problems)}."
+                f" Look at the journal of {params['unit']} on the servers named here. Its end on {params['node']}:\n"
+                f"{journal(module, params['unit'])}"
+            ),
+            problems=problems,
+        )
+    for problem in problems:
+        module.warn(f"{params['node']}: {problem}")
+    module.exit_json(
+        changed=False,
+        leader=state.leader or "",
+        failure_tolerance=int((state.autopilot or {}).get("FailureTolerance", -1)),
+        seconds=round(elapsed, 2),
+        problems=problems,
+    )
+
+
+if __name__ == "__main__":
+    main()
