@@ -1,0 +1,509 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The name resolution of a host: who manages it, which servers it asks, and how to point it to other ones and back.
+
+Private to the collection. Everything is reached below ``System.root`` and through ``System.run``, so that unit tests need no host.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import json
+import os
+import time
+import typing as t
+
+from ansible_collections.trinode.platform.plugins.module_utils import _hostfile
+from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING, Entry
+from ansible_collections.trinode.platform.plugins.module_utils._unit_drift import TOLERANCE_SECONDS, parse_properties, process_age
+
+#: libc reads no more name servers than this (MAXNS in resolv.h; musl has the same limit).
+MAX_SERVERS = 3
+
+RESOLV_CONF = "/etc/resolv.conf"
+HEADER = "# Managed by Ansible, role trinode.platform.resolvconf_dns. Changes made here are lost."
+BEGIN = "# BEGIN managed by Ansible, role trinode.platform.resolvconf_dns"
+END = "# END managed by Ansible, role trinode.platform.resolvconf_dns"
+
+RESOLVED_DROP_IN = "/etc/systemd/resolved.conf.d/60-resolvconf-dns.conf"
+RESOLVED_STUB = "/run/systemd/resolve/stub-resolv.conf"
+RESOLVED_UPLINKS = "/run/systemd/resolve/resolv.conf"
+RESOLVED_STUB_ADDRESSES = ("127.0.0.53", "127.0.0.54")
+
+RESOLVCONF_OUTPUT = "/run/resolvconf/resolv.conf"
+RESOLVCONF_HEAD = "/etc/resolvconf/resolv.conf.d/head"
+RESOLVCONF_BASE = "/etc/resolvconf/resolv.conf.d/base"
+OPENRESOLV_CONF = "/etc/resolvconf.conf"
+
+#: Where a forwarder on this host (dnsmasq, alone or under NetworkManager) keeps the servers that it forwards to.
+FORWARDER_UPLINKS = ("/run/NetworkManager/no-stub-resolv.conf", "/run/dnsmasq/resolv.conf")
+FORWARDER_ADDRESSES = ("127.0.0.1", "127.0.1.1", "::1")
+
+#: Addresses at which this host's own Consul agent answers: never an upstream of it.
+OWN_ADDRESSES = ("127.0.0.1", "::1")
+
+#: Programs that write /etc/resolv.conf by themselves.
+WRITERS = ("NetworkManager", "connmand", "dhclient", "dhcpcd", "pump", "udhcpc")
+
+PACKAGES = {"resolvconf": "resolvconf", "resolved": "systemd-resolved"}
+
+Runner = t.Callable[[list[str]], tuple[int, str, str]]
+
+
+class ResolverError(Exception):
+    """Something the operator has to know; one sentence with the remedy."""
+
+
+class Settings(t.NamedTuple):
+    """What the resolver shall do."""
+
+    servers: list[str]
+    domain: str
+    search: list[str]
+    options: list[str]
+
+
+class Manager(t.NamedTuple):
+    """What manages the resolver: ``file``, ``resolvconf`` (with its flavour, ``debian`` or ``openresolv``) or ``resolved``."""
+
+    backend: str
+    flavour: str = ""
+
+
+class System:
+    """The host, below a root directory."""
+
+    def __init__(self, run: Runner, root: str = "") -> None:
+        self.run = run
+        self.root = root
+
+    def path(self, path: str) -> str:
+        """Where ``path`` of the host is."""
+        return self.root + path
+
+    def read(self, path: str) -> Entry:
+        """What is at ``path``."""
+        return _hostfile.read(self.path(path))
+
+    def text(self, path: str) -> str:
+        """The text of a file, links followed; empty when there is none."""
+        target = self.target(path)
+        try:
+            return _hostfile.read(self.path(target)).text or ""
+        except (IsADirectoryError, PermissionError):
+            return ""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is something at ``path``, a link that leads nowhere included."""
+        return os.path.lexists(self.path(path))
+
+    def target(self, path: str) -> str:
+        """The path that ``path`` leads to when its links are followed, as the host sees it."""
+        for _hop in range(16):
+            link = self.read(path).link
+            if link is None:
+                break
+            path = os.path.normpath(os.path.join(os.path.dirname(path), link))
+        return path
+
+
+# --- Reading -----------------------------------------------------------------------------------------------------------
+
+
+def nameservers(text: str) -> list[str]:
+    """The servers of a text in the form of resolv.conf(5), without doubles."""
+    found = (line.split() for line in text.splitlines())
+    return unique(words[1] for words in found if len(words) > 1 and words[0] == "nameserver")
+
+
+def unique(items: t.Iterable[str]) -> list[str]:
+    """The items without doubles, in their order."""
+    return list(dict.fromkeys(items))
+
+
+def usable_address(server: str) -> str | None:
+    """The plain address of a server in the forms of resolv.conf and resolved.conf; None when another program could not use it.
+
+    An address that is only valid on one link (``fe80::…%eth0``) cannot be handed to another program.
+    """
+    server = server.partition("#")[0].partition("%")[0]
+    if server.startswith("["):
+        server = server[1:].partition("]")[0]
+    elif server.count(":") == 1:
+        server = server.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(server)
+    except ValueError:
+        return None
+    return None if address.is_link_local or address.is_unspecified else str(address)
+
+
+def flavour_of(system: System) -> str:
+    """Which of the two programs named resolvconf is installed; empty without one. A link to resolvectl is neither."""
+    for library in ("/usr/lib/resolvconf", "/lib/resolvconf"):
+        if system.exists(f"{library}/list-records"):
+            return "debian"
+        if system.exists(f"{library}/libc"):
+            return "openresolv"
+    return ""
+
+
+def libc_asks_resolved(system: System) -> bool:
+    """Whether a lookup of an ordinary program goes to systemd-resolved."""
+    target = system.target(RESOLV_CONF)
+    if target in (RESOLVED_STUB, "/usr/lib/systemd/resolv.conf", "/lib/systemd/resolv.conf"):
+        return True
+    if system.exists(RESOLVED_STUB):
+        if nameservers(system.text(target)) in [[address] for address in RESOLVED_STUB_ADDRESSES]:
+            return True
+        hosts = next((line for line in system.text("/etc/nsswitch.conf").splitlines() if line.startswith("hosts:")), "")
+        words = hosts.split()
+        return "resolve" in words and ("dns" not in words or words.index("resolve") < words.index("dns"))
+    return False
+
+
+def detect(system: System) -> Manager:
+    """What manages the resolver of this host now."""
+    flavour = flavour_of(system)
+    target = system.target(RESOLV_CONF)
+    if flavour == "debian" and target == RESOLVCONF_OUTPUT:
+        return Manager("resolvconf", flavour)
+    if libc_asks_resolved(system) or target == RESOLVED_UPLINKS:
+        return Manager("resolved")
+    if flavour == "openresolv":
+        return Manager("resolvconf", flavour)
+    return Manager("file")
+
+
+def manager_for(system: System, backend: str) -> Manager:
+    """The manager to use, for the operator's choice."""
+    if backend == "auto":
+        return detect(system)
+    return Manager(backend, flavour_of(system) if backend == "resolvconf" else "")
+
+
+def missing_package(system: System, manager: Manager) -> str | None:
+    """The package that the manager comes from, when it is not installed."""
+    if manager.backend == "resolvconf" and not manager.flavour:
+        return PACKAGES["resolvconf"]
+    if manager.backend == "resolved" and not any(system.exists(f"{lib}/systemd/systemd-resolved") for lib in ("/usr/lib", "/lib")):
+        return PACKAGES["resolved"]
+    return None
+
+
+def resolved_servers(system: System) -> list[str]:
+    """The servers in the operator's own configuration of systemd-resolved."""
+    fragments: dict[str, str] = {}
+    for parent in ("/usr/lib", "/run", "/etc"):
+        directory = f"{parent}/systemd/resolved.conf.d"
+        if os.path.isdir(system.path(directory)):
+            fragments.update({name: f"{directory}/{name}" for name in os.listdir(system.path(directory)) if name.endswith(".conf")})
+    fragments.pop(os.path.basename(RESOLVED_DROP_IN), None)
+    servers: list[str] = []
+    for path in ["/etc/systemd/resolved.conf", *(fragments[name] for name in sorted(fragments))]:
+        for line in system.text(path).splitlines():
+            key, separator, value = line.partition("=")
+            if separator and key.strip() == "DNS":
+                servers = [*servers, *value.split()] if value.strip() else []
+    return servers
+
+
+def asked_servers(system: System) -> list[str]:
+    """The servers that the host asks now, as their manager knows them, without those that this role set."""
+    manager = detect(system)
+    if manager.backend == "resolved":
+        return [*resolved_servers(system), *nameservers(system.text(RESOLVED_UPLINKS))]
+    if manager.flavour == "openresolv":
+        records = system.run(["/sbin/resolvconf", "-l"])[1]
+        own = without_block(system.text(RESOLV_CONF))
+        return nameservers(records) or ([] if BEGIN in system.text(OPENRESOLV_CONF) else nameservers(own))
+    if manager.flavour == "debian":
+        directory = "/run/resolvconf/interface"
+        names = sorted(os.listdir(system.path(directory))) if os.path.isdir(system.path(directory)) else []
+        sources = [RESOLVCONF_HEAD, *(f"{directory}/{name}" for name in names), RESOLVCONF_BASE]
+        return [server for source in sources for server in nameservers(without_block(system.text(source)))]
+    text = system.text(RESOLV_CONF)
+    return [] if text.startswith(HEADER) else nameservers(text)
+
+
+def former_servers(system: System, state: t.Mapping[str, t.Any] | None, ours: t.Iterable[str]) -> list[str]:
+    """The servers that answered before this role: from their manager while it knows them, else as remembered.
+
+    A forwarder on this host (a stub) is replaced by the servers it forwards to.
+    """
+    state = state or {}
+    if state.get("backend") == "file" and state.get("upstreams") and detect(system).backend == "file":
+        # A plain file has no manager that knows better: what somebody wrote over ours is damage, and the next task repairs it.
+        return list(state["upstreams"])
+    excluded = {*ours, *state.get("servers", ()), *OWN_ADDRESSES, *RESOLVED_STUB_ADDRESSES}
+    found: list[str] = []
+    for server in asked_servers(system):
+        behind: list[str] = []
+        if server in RESOLVED_STUB_ADDRESSES:
+            behind = [*resolved_servers(system), *nameservers(system.text(RESOLVED_UPLINKS))]
+        elif server in FORWARDER_ADDRESSES:
+            behind = next(filter(None, (nameservers(system.text(path)) for path in FORWARDER_UPLINKS)), [])
+        found.extend(behind or [server])
+    usable = unique(address for address in map(usable_address, found) if address and address not in excluded)
+    return usable or list(state.get("upstreams", ()))
+
+
+def other_writers(system: System) -> list[str]:
+    """The running programs that would overwrite a plain /etc/resolv.conf."""
+    own_space = _link_of(system.path("/proc/self/ns/pid"))
+    found = set()
+    for process in os.listdir(system.path("/proc")):
+        if process.isdigit():
+            try:
+                with open(system.path(f"/proc/{process}/comm"), encoding="utf-8") as file:
+                    name = file.read().strip()
+            except OSError:
+                continue
+            # A DHCP client inside a container writes the file of that container.
+            if name in WRITERS and _link_of(system.path(f"/proc/{process}/ns/pid")) == own_space:
+                found.add(name)
+    if "NetworkManager" in found:
+        settings = system.run(["NetworkManager", "--print-config"])[1].replace(" ", "").splitlines()
+        if "dns=none" in settings or "rc-manager=unmanaged" in settings:
+            found.remove("NetworkManager")
+    return sorted(found)
+
+
+def _link_of(path: str) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+# --- Texts -------------------------------------------------------------------------------------------------------------
+
+
+def without_block(text: str) -> str:
+    """The text without the lines that this role put into it."""
+    kept, ours = [], False
+    for line in text.splitlines(keepends=True):
+        if line.rstrip() == BEGIN:
+            ours = True
+        elif line.rstrip() == END:
+            ours = False
+        elif not ours:
+            kept.append(line)
+    return "".join(kept)
+
+
+def with_block(text: str, lines: t.Sequence[str], *, first: bool) -> str:
+    """The text with these lines between our marks, before or after everything else."""
+    others = without_block(text)
+    if not lines:
+        return others
+    block = "".join(f"{line}\n" for line in (BEGIN, *lines, END))
+    if first:
+        return block + others
+    return others + ("\n" if others and not others.endswith("\n") else "") + block
+
+
+def libc_servers(settings: Settings) -> list[str]:
+    """The servers that libc shall ask, at most as many as it reads."""
+    return unique(settings.servers)[:MAX_SERVERS]
+
+
+def filled_servers(settings: Settings) -> list[str]:
+    """All places of libc's list, filled with our servers, so that a line that follows them is not read.
+
+    resolvconf writes the servers of its own records behind ours. Those do not know our domain, and their "no such name" would be final.
+    """
+    servers = libc_servers(settings)
+    return (servers * MAX_SERVERS)[:MAX_SERVERS]
+
+
+def resolv_conf(settings: Settings) -> str:
+    """The whole /etc/resolv.conf of the ``file`` backend."""
+    lines = [HEADER]
+    if settings.search:
+        lines.append(f"search {' '.join(settings.search)}")
+    lines.extend(f"nameserver {server}" for server in libc_servers(settings))
+    if settings.options:
+        lines.append(f"options {' '.join(settings.options)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def base_lines(settings: Settings) -> list[str]:
+    """What resolvconf shall add to the search domains and options of its records."""
+    lines = []
+    if settings.search:
+        lines.append(f"search {' '.join(settings.search)}")
+    if settings.options:
+        lines.append(f"options {' '.join(settings.options)}")
+    return lines
+
+
+def openresolv_lines(settings: Settings) -> list[str]:
+    """The shell assignments of the same meaning for openresolv."""
+    head = "\n".join(f"nameserver {server}" for server in filled_servers(settings))
+    lines = [f'resolv_conf_head="{head}"']
+    if settings.search:
+        lines.append(f'append_search="{" ".join(settings.search)}"')
+    if settings.options:
+        lines.append(f'resolv_conf_options="{" ".join(settings.options)}"')
+    return lines
+
+
+def resolved_drop_in(settings: Settings) -> str:
+    """The drop-in for systemd-resolved.
+
+    The list of servers starts anew: resolved asks one server of that list at a time, so all of them must know our domain.
+    The servers of the links stay and answer for everything else.
+    """
+    domains = " ".join([f"~{settings.domain}", *settings.search])
+    return f"{HEADER}\n[Resolve]\nDNS=\nDNS={' '.join(unique(settings.servers))}\nDomains={domains}\n"
+
+
+def wanted(system: System, manager: Manager, settings: Settings) -> dict[str, Entry]:
+    """What has to be where for the manager to do as the settings say."""
+    if manager.backend == "file":
+        return {RESOLV_CONF: Entry(text=resolv_conf(settings))}
+    if manager.backend == "resolved":
+        entries = {RESOLVED_DROP_IN: Entry(text=resolved_drop_in(settings))}
+        if not libc_asks_resolved(system):
+            entries[RESOLV_CONF] = Entry(link=f"..{RESOLVED_STUB}")
+        return entries
+    if manager.flavour == "openresolv":
+        return {OPENRESOLV_CONF: _blocked(system, OPENRESOLV_CONF, openresolv_lines(settings), first=False)}
+    entries = {
+        RESOLVCONF_HEAD: _blocked(system, RESOLVCONF_HEAD, [f"nameserver {server}" for server in filled_servers(settings)], first=True),
+        RESOLVCONF_BASE: _blocked(system, RESOLVCONF_BASE, base_lines(settings), first=False),
+    }
+    if system.target(RESOLV_CONF) != RESOLVCONF_OUTPUT:
+        entries[RESOLV_CONF] = Entry(link=f"..{RESOLVCONF_OUTPUT}")
+    return entries
+
+
+def _blocked(system: System, path: str, lines: t.Sequence[str], *, first: bool) -> Entry:
+    mode = system.read(path).mode if system.exists(path) else 0o644
+    return Entry(text=with_block(system.text(path), lines, first=first), mode=mode)
+
+
+def undone(system: System, backend: str) -> dict[str, Entry]:
+    """What has to be where so that nothing of this role is left in the manager's own files (/etc/resolv.conf aside)."""
+    entries: dict[str, Entry] = {}
+    if backend == "resolved" and system.exists(RESOLVED_DROP_IN):
+        entries[RESOLVED_DROP_IN] = MISSING
+    if backend == "resolvconf":
+        for path in (RESOLVCONF_HEAD, RESOLVCONF_BASE, OPENRESOLV_CONF):
+            if BEGIN in system.text(path):
+                entries[path] = Entry(text=without_block(system.text(path)), mode=system.read(path).mode)
+    return entries
+
+
+# --- Acting ------------------------------------------------------------------------------------------------------------
+
+
+def stale(system: System, manager: Manager, settings: Settings) -> str | None:
+    """Why the manager has not taken over what its files say; None when it has."""
+    if manager.backend == "resolved":
+        shown = system.run(["systemctl", "show", "systemd-resolved.service", "--property=MainPID,ActiveState"])[1]
+        unit = parse_properties(shown)
+        if unit.get("ActiveState") != "active":
+            return f"systemd-resolved is {unit.get('ActiveState') or 'unknown'}"
+        age = process_age(system.text(f"/proc/{unit['MainPID']}/stat"), system.text("/proc/uptime"), int(os.sysconf("SC_CLK_TCK")))
+        changed = time.time() - os.stat(system.path(RESOLVED_DROP_IN)).st_mtime
+        if changed + TOLERANCE_SECONDS < age:
+            return "systemd-resolved started before its configuration changed"
+        missing = [server for server in settings.servers if server not in nameservers(system.text(RESOLVED_UPLINKS))]
+        return f"systemd-resolved does not know {', '.join(missing)}" if missing else None
+    text = system.text(RESOLV_CONF)
+    servers = [line.split()[1] for line in text.splitlines() if line.startswith("nameserver ")]
+    expected = libc_servers(settings) if manager.backend == "file" else filled_servers(settings)
+    if servers[:MAX_SERVERS] != expected:
+        return f"{RESOLV_CONF} begins with the servers {', '.join(servers[:MAX_SERVERS]) or '(none)'}, not {', '.join(expected)}"
+    return None
+
+
+def apply(system: System, manager: Manager) -> None:
+    """Make the manager take over what its files say."""
+    commands = {
+        "debian": [["/sbin/resolvconf", "--enable-updates"], ["/sbin/resolvconf", "-u"]],
+        "openresolv": [["/sbin/resolvconf", "-u"]],
+        "resolved": [["systemctl", "restart", "systemd-resolved.service"]],
+    }
+    for command in commands.get(manager.flavour or manager.backend, []):
+        rc, stdout, stderr = system.run(command)
+        if rc != 0:
+            raise ResolverError(f"'{' '.join(command)}' failed with {rc}: {(stderr or stdout).strip() or 'no output'}")
+
+
+def put(system: System, entries: t.Mapping[str, Entry], managers: t.Iterable[Manager]) -> None:
+    """Write the entries and have the managers take them over.
+
+    A link to a manager's output has to be there before, a plain file after the manager wrote for the last time.
+    """
+    later = entries.get(RESOLV_CONF)
+    for path, entry in entries.items():
+        if path != RESOLV_CONF or entry.link is not None:
+            _write(system, path, entry)
+    for manager in managers:
+        apply(system, manager)
+    if later is not None and later.link is None:
+        _write(system, RESOLV_CONF, later)
+
+
+def _write(system: System, path: str, entry: Entry) -> None:
+    try:
+        _hostfile.write(system.path(path), entry)
+    except OSError as exc:
+        remedy = "unmount it first" if exc.errno == errno.EBUSY else "make it writable for root"
+        raise ResolverError(f"{path} cannot be written ({exc.strerror}); {remedy}") from exc
+
+
+def restored(system: System, state: t.Mapping[str, t.Any]) -> dict[str, Entry]:
+    """What has to be where for the host to be as it was before this role."""
+    backend = state["backend"]
+    entries = undone(system, backend)
+    before = state["before"]
+    if before is not None and (backend == "file" or before["backend"] != backend) and is_ours(system, backend):
+        entries[RESOLV_CONF] = Entry.from_json(before["resolv_conf"])
+    return entries
+
+
+def is_ours(system: System, backend: str) -> bool:
+    """Whether /etc/resolv.conf still is what this role made of it, so that it may be taken away again."""
+    if backend == "file":
+        return (system.read(RESOLV_CONF).text or "").startswith(HEADER)
+    if backend == "resolved":
+        return system.target(RESOLV_CONF) == RESOLVED_STUB
+    return flavour_of(system) == "openresolv" or system.target(RESOLV_CONF) == RESOLVCONF_OUTPUT
+
+
+def load_state(path: str) -> dict[str, t.Any] | None:
+    """What an earlier run remembered; None when there was none."""
+    text = _hostfile.read(path).text
+    if text is None:
+        return None
+    try:
+        state = json.loads(text)
+    except ValueError as exc:
+        raise ResolverError(
+            f"{path}, where the name servers of before are remembered, is damaged ({exc}); remove it, and set resolvconf_dns_former_servers for this host"
+        ) from exc
+    return t.cast("dict[str, t.Any]", state)
+
+
+def state_text(state: t.Mapping[str, t.Any]) -> str:
+    """The form in which the state is kept."""
+    return json.dumps(state, indent=2, sort_keys=True) + "\n"
+
+
+def remembered(system: System, ours: t.Sequence[str], override: t.Sequence[str]) -> dict[str, t.Any]:
+    """The state of a host that this role has not touched yet."""
+    entry = system.read(RESOLV_CONF)
+    managed = (entry.text or "").startswith(HEADER)
+    return {
+        "backend": None,
+        "servers": [],
+        "upstreams": list(override) or former_servers(system, None, ours),
+        # Without a memory of it, a file of ours says nothing of what was there before.
+        "before": None if managed else {"backend": detect(system).backend, "resolv_conf": entry.to_json()},
+    }

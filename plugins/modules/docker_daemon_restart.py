@@ -1,0 +1,139 @@
+#!/usr/bin/python
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restart the Docker engine, wait until it answers, and go back when it does not."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: docker_daemon_restart
+short_description: Restart the Docker engine, wait until it answers, and go back when it does not
+version_added: 1.0.0
+author: [Contributors to the trinode.platform project (@trinode)]
+description:
+  - Restarts and enables the engine's unit and waits until the engine's API answers.
+  - When it does not and the engine's F(/etc/docker/daemon.json) is not the one it last ran with, that one is put back, the engine is started
+    with it, and the module fails with the reason. The refused file stays beside it with the suffix C(.refused).
+options:
+  path:
+    description: [The configuration that the engine reads when it starts.]
+    type: path
+    default: /etc/docker/daemon.json
+  unit:
+    description: [The unit that runs dockerd.]
+    type: str
+    default: docker.service
+  socket:
+    description: [The socket at which the engine answers.]
+    type: path
+    default: /run/docker.sock
+  timeout:
+    description: [Seconds after which an engine that does not answer has failed.]
+    type: int
+    default: 60
+  state_file:
+    description: [Where the configuration of the last good start is remembered.]
+    type: path
+    default: /var/lib/trinode/docker_daemon.json
+attributes:
+  check_mode:
+    description: Can run in check mode and tells that it would restart.
+    support: full
+  diff_mode:
+    description: A restart has no text to compare.
+    support: none
+seealso:
+  - module: trinode.platform.docker_daemon_json
+  - module: trinode.platform.unit_drift
+"""
+
+EXAMPLES = r"""
+- name: Restart Docker, one host at a time
+  trinode.platform.docker_daemon_restart:
+  throttle: 1
+"""
+
+RETURN = r"""
+seconds:
+  description: How long the engine needed until it answered.
+  type: float
+  returned: success
+journal:
+  description: What the engine wrote when it did not start.
+  type: list
+  elements: str
+  returned: failure
+"""
+
+import platform
+import time
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.trinode.platform.plugins.module_utils import _docker_daemon, _hostfile
+from ansible_collections.trinode.platform.plugins.module_utils._daemon_json import DaemonJsonError
+from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING
+
+
+def run(module: AnsibleModule) -> dict[str, t.Any]:
+    """Restart, and go back when that fails."""
+    path: str = module.params["path"]
+    state_file: str = module.params["state_file"]
+    timeout: int = module.params["timeout"]
+    state = _docker_daemon.load_state(state_file)
+    if module.check_mode:
+        return {"changed": True, "seconds": 0.0}
+    engine = _docker_daemon.Engine(lambda command: t.cast("tuple[int, str, str]", module.run_command(command)), module.params["unit"], module.params["socket"])
+    present = _hostfile.read(path)
+    since = time.time()
+    error = engine.start(timeout)
+    if error is None:
+        if state.original is not None and not state.owned:
+            # Our last setting was taken out, and the engine runs without it.
+            _hostfile.write(state_file, MISSING)
+        elif state.owned and (state.good, state.good_owned) != (present, state.owned):
+            _docker_daemon.save_state(state_file, state._replace(good=present, good_owned=state.owned))
+        return {"changed": True, "seconds": round(time.time() - since, 2)}
+
+    journal = engine.journal(since)
+    message = f"Docker did not come back after its restart: {error}; {_docker_daemon.reason_in(journal)}"
+    if state.good is None or state.good[:2] == present[:2]:
+        return {"failed": True, "msg": f"{message}. {path} is the one it ran with before, so look at 'journalctl -u {engine.unit}'", "journal": journal}
+    _hostfile.write(f"{path}.refused", present)
+    _hostfile.write(path, state.good)
+    _docker_daemon.save_state(state_file, state._replace(owned=state.good_owned))
+    engine.stop()
+    again = engine.start(timeout)
+    outcome = "Docker runs again with the former file" if again is None else f"with the former file Docker does not come back either: {again}"
+    text = (
+        f"{message}. The former {path} is back in place and {outcome}."
+        f" The refused one is {path}.refused; correct docker_daemon_dns_daemon_options or the settings it names"
+    )
+    return {"failed": True, "msg": text, "journal": journal}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "default": "/etc/docker/daemon.json"},
+            "unit": {"type": "str", "default": "docker.service"},
+            "socket": {"type": "path", "default": "/run/docker.sock"},
+            "timeout": {"type": "int", "default": 60},
+            "state_file": {"type": "path", "default": "/var/lib/trinode/docker_daemon.json"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except (DaemonJsonError, OSError) as exc:
+        module.fail_json(msg=f"Host {platform.node()}: {exc}.")
+    if result.get("failed"):
+        module.fail_json(msg=f"Host {platform.node()}: {result['msg']}.", journal=result["journal"])
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+#!/usr/bin/python
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Point a host's name resolution to given servers, prove it, or put it back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_resolver
+short_description: Point a host's name resolution to given servers, prove it, or put it back
+version_added: 1.0.0
+author: [Contributors to the trinode.platform project (@trinode)]
+description:
+  - Makes the host ask O(servers), through whatever manages its resolver, and proves the result with lookups of O(proof_names).
+  - Before the first change the former name servers and the former C(/etc/resolv.conf) are remembered in O(state_file).
+  - When the manager does not take the change over or a name does not resolve after it, everything is put back as it was before this run,
+    and the module fails with the reason.
+options:
+  state:
+    description:
+      - V(present) points the resolver to O(servers).
+      - V(remembered) only remembers what there is, for a task that installs a resolver's package afterwards, and names that package.
+      - V(absent) puts the resolver back as it was before the first V(present).
+    type: str
+    choices: [present, remembered, absent]
+    default: present
+  servers:
+    description:
+      - The addresses of name servers that all answer for every name. libc reads no more than three; V(resolved) uses all.
+    type: list
+    elements: str
+    default: []
+  domain:
+    description: [The domain that only O(servers) know. V(resolved) asks nobody else for it.]
+    type: str
+    default: consul
+  search:
+    description: [Domains to try for short names, beside those of the manager.]
+    type: list
+    elements: str
+    default: []
+  options:
+    description: [The options of resolv.conf(5). V(resolved) has none.]
+    type: list
+    elements: str
+    default: []
+  backend:
+    description:
+      - What manages the resolver. V(auto) finds it out. V(file) is a plain C(/etc/resolv.conf) that nobody else writes.
+      - V(resolvconf) is either Debian's resolvconf or openresolv, whichever is installed.
+    type: str
+    choices: [auto, resolvconf, resolved, file]
+    default: auto
+  former_servers:
+    description: [The name servers that were there before, when they cannot be found out.]
+    type: list
+    elements: str
+    default: []
+  proof_names:
+    description: [Names that the system's resolver must resolve at the end.]
+    type: list
+    elements: str
+    default: []
+  proof_timeout:
+    description: [Seconds after which a name that still does not resolve is a failure.]
+    type: int
+    default: 30
+  state_file:
+    description: [Where the former state is remembered.]
+    type: path
+    default: /var/lib/trinode/resolver.json
+attributes:
+  check_mode:
+    description: Can run in check mode and tells what it would change. Names are only looked up when nothing would change.
+    support: full
+  diff_mode:
+    description: Shows each file that changes, before and after.
+    support: full
+seealso:
+  - module: trinode.platform.host_resolver_facts
+"""
+
+EXAMPLES = r"""
+- name: Ask the Consul agents for everything
+  trinode.platform.host_resolver:
+    servers: [127.0.0.1, 192.168.0.130, 192.168.0.131]
+    domain: consul
+    options: ["timeout:2", "attempts:3", rotate]
+    proof_names: [consul.service.dc1.consul, www.hospital.example]
+
+- name: Put the resolver back
+  trinode.platform.host_resolver:
+    state: absent
+"""
+
+RETURN = r"""
+backend:
+  description: What manages the resolver.
+  type: str
+  returned: always
+reasons:
+  description: Why the resolver had to be changed, one sentence each.
+  type: list
+  elements: str
+  returned: always
+missing_package:
+  description: The package of the backend when it is not installed, else empty.
+  type: str
+  returned: always
+added_backend:
+  description: With O(state=absent), the backend that this host did not use before, else empty.
+  type: str
+  returned: O(state=absent)
+resolved:
+  description: The addresses of each of O(proof_names).
+  type: dict
+  returned: when names were looked up
+"""
+
+import ipaddress
+import platform
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.trinode.platform.plugins.module_utils import _hostfile, _name_proof, _resolver
+from ansible_collections.trinode.platform.plugins.module_utils._hostfile import Entry
+from ansible_collections.trinode.platform.plugins.module_utils._resolver import Manager, ResolverError, Settings, System
+
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "state": {"type": "str", "choices": ["present", "remembered", "absent"], "default": "present"},
+    "servers": {"type": "list", "elements": "str", "default": []},
+    "domain": {"type": "str", "default": "consul"},
+    "search": {"type": "list", "elements": "str", "default": []},
+    "options": {"type": "list", "elements": "str", "default": []},
+    "backend": {"type": "str", "choices": ["auto", "resolvconf", "resolved", "file"], "default": "auto"},
+    "former_servers": {"type": "list", "elements": "str", "default": []},
+    "proof_names": {"type": "list", "elements": "str", "default": []},
+    "proof_timeout": {"type": "int", "default": 30},
+    "state_file": {"type": "path", "default": "/var/lib/trinode/resolver.json"},
+}
+
+
+class HostResolver:
+    """One run of the module."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.system = System(lambda command: t.cast("tuple[int, str, str]", module.run_command(command)))
+        self.state_path: str = self.params["state_file"]
+        self.state = _resolver.load_state(self.state_path)
+        self.result: dict[str, t.Any] = {"changed": False, "reasons": [], "missing_package": "", "diff": []}
+
+    def settings(self) -> Settings:
+        """The arguments, checked."""
+        for key in ("servers", "former_servers"):
+            for server in self.params[key]:
+                try:
+                    ipaddress.ip_address(server)
+                except ValueError as exc:
+                    raise ResolverError(f"'{server}' in {key} is not an IP address; write the address of a name server") from exc
+        return Settings(self.params["servers"], self.params["domain"].strip("."), self.params["search"], self.params["options"])
+
+    def present(self) -> None:
+        """Point the resolver to the servers."""
+        settings = self.settings()
+        manager = _resolver.manager_for(self.system, self.params["backend"])
+        self.result["backend"] = manager.backend
+        missing = _resolver.missing_package(self.system, manager)
+        if missing:
+            self._missing(missing)
+            return
+        if manager.backend == "file":
+            self._check_writers()
+        state = self.state or _resolver.remembered(self.system, settings.servers, self.params["former_servers"])
+        former = Manager(state["backend"], _resolver.flavour_of(self.system)) if state["backend"] else manager
+        entries = _resolver.undone(self.system, former.backend) if former.backend != manager.backend else {}
+        managers = [former, manager] if entries else [manager]
+        entries.update(_resolver.wanted(self.system, manager, settings))
+        entries = self._differing(entries)
+        self.result["reasons"] = [f"{path} differs" for path in entries]
+        if not entries:
+            reason = _resolver.stale(self.system, manager, settings)
+            self.result["reasons"] = [reason] if reason else []
+        first = state["backend"] is None
+        state = {**state, "backend": manager.backend, "servers": settings.servers}
+        self.result["changed"] = bool(self.result["reasons"]) or state != self.state
+        if self.module.check_mode and self.result["changed"]:
+            return
+        if not self.result["changed"]:
+            self._prove()
+            return
+        # Remembered before the first change: whatever happens next, the former servers are not lost.
+        saved = {path: self.system.read(path) for path in {**entries, _resolver.RESOLV_CONF: None}}
+        if first and state["before"] is not None:
+            # On the first run a package that was just installed may have left the host without any name server.
+            saved[_resolver.RESOLV_CONF] = Entry.from_json(state["before"]["resolv_conf"])
+        saved_state = _hostfile.read(self.state_path)
+        self._keep_state(state)
+        try:
+            if self.result["reasons"]:
+                _resolver.put(self.system, entries, managers)
+                reason = _resolver.stale(self.system, manager, settings)
+                if reason:
+                    raise ResolverError(f"after the change {reason}; another program writes it or {manager.backend} is misconfigured")
+            self._prove()
+        except ResolverError as exc:
+            if not self.result["reasons"]:
+                raise
+            self.result["changed"] = False
+            raise ResolverError(f"{exc}. {self._put_back(saved, saved_state, managers)}") from exc
+
+    def remembered(self) -> None:
+        """Remember what there is and name the missing package."""
+        manager = _resolver.manager_for(self.system, self.params["backend"])
+        self.result["backend"] = manager.backend
+        self.result["missing_package"] = _resolver.missing_package(self.system, manager) or ""
+        if self.state is None and self.result["missing_package"]:
+            self.result["changed"] = True
+            self.result["reasons"] = ["the present name servers are not remembered yet"]
+            if not self.module.check_mode:
+                self._keep_state(_resolver.remembered(self.system, self.params["servers"], self.params["former_servers"]))
+
+    def absent(self) -> None:
+        """Put the resolver back as it was."""
+        self.result.update(backend=_resolver.detect(self.system).backend, added_backend="")
+        if self.state is None:
+            return
+        self.result["changed"] = True
+        if self.state["backend"]:
+            before = self.state["before"]
+            if before is not None and before["backend"] != self.state["backend"]:
+                self.result["added_backend"] = self.state["backend"]
+            manager = Manager(self.state["backend"], _resolver.flavour_of(self.system))
+            entries = self._differing(_resolver.restored(self.system, self.state))
+            self.result["reasons"] = [f"{path} is put back" for path in entries]
+            if self.module.check_mode:
+                return
+            # A manager that is gone needs no telling.
+            gone = _resolver.missing_package(self.system, manager)
+            _resolver.put(self.system, entries, [] if gone else [manager])
+        if not self.module.check_mode:
+            _hostfile.write(self.state_path, _hostfile.MISSING)
+
+    def _missing(self, package: str) -> None:
+        self.result["missing_package"] = package
+        if not self.module.check_mode:
+            raise ResolverError(f"the package {package} is not installed; install it, or set resolvconf_dns_backend to auto")
+        self.result.update(changed=True, reasons=[f"the package {package} is not installed"])
+
+    def _check_writers(self) -> None:
+        writers = ", ".join(_resolver.other_writers(self.system))
+        if not writers:
+            return
+        if self.params["backend"] == "file":
+            self.module.warn(f"{writers} runs on {platform.node()} and may overwrite {_resolver.RESOLV_CONF}")
+            return
+        raise ResolverError(
+            f"{_resolver.RESOLV_CONF} is a plain file and {writers} runs, which would overwrite it; set resolvconf_dns_backend to resolvconf,"
+            f" which takes in the servers of {writers}, or to file when {writers} is configured to leave the file alone"
+        )
+
+    def _differing(self, entries: t.Mapping[str, Entry]) -> dict[str, Entry]:
+        differing = {path: entry for path, entry in entries.items() if not _hostfile.same(self.system.path(path), entry)}
+        for path, entry in differing.items():
+            self.result["diff"].append({"before_header": path, "after_header": path, "before": self.system.read(path).shown(), "after": entry.shown()})
+        return differing
+
+    def _keep_state(self, state: t.Mapping[str, t.Any]) -> None:
+        _hostfile.write(self.state_path, Entry(text=_resolver.state_text(state)))
+
+    def _prove(self) -> None:
+        names = self.params["proof_names"]
+        if not names:
+            return
+        self.result["resolved"], said = _name_proof.prove(names, self.params["proof_timeout"])
+        if said:
+            texts = "; ".join(f"{name}: {text}" for name, text in said.items())
+            holds = " | ".join(line for line in self.system.text(_resolver.RESOLV_CONF).splitlines() if line and not line.startswith("#"))
+            raise ResolverError(
+                f"the system resolver does not resolve {texts} (asked for {self.params['proof_timeout']} s;"
+                f" {_resolver.RESOLV_CONF} holds: {holds or 'nothing'}). Check that the name servers answer at port 53 and forward what they do not know"
+            )
+
+    def _put_back(self, saved: t.Mapping[str, Entry], saved_state: Entry, managers: t.Iterable[Manager]) -> str:
+        try:
+            _resolver.put(self.system, {path: entry for path, entry in saved.items() if not _hostfile.same(self.system.path(path), entry)}, managers)
+            if not _hostfile.same(self.system.path(_resolver.RESOLV_CONF), saved[_resolver.RESOLV_CONF]):
+                _resolver.put(self.system, {_resolver.RESOLV_CONF: saved[_resolver.RESOLV_CONF]}, [])
+            _hostfile.write(self.state_path, saved_state)
+        except (ResolverError, OSError) as exc:
+            return f"Putting the former configuration back failed too ({exc}); {self.state_path} holds the former servers"
+        return "The former configuration is back in place"
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "present", ["servers"])])
+    if module.params["state"] == "present" and not module.params["servers"]:
+        module.fail_json(msg=f"Host {platform.node()}: servers is empty; give at least one name server.")
+    try:
+        run = HostResolver(module)
+    except ResolverError as exc:
+        module.fail_json(msg=f"Host {platform.node()}: {exc}.")
+    try:
+        getattr(run, module.params["state"])()
+    except (ResolverError, OSError) as exc:
+        module.fail_json(msg=f"Host {platform.node()}: {exc}.", **run.result)
+    module.exit_json(**run.result)
+
+
+if __name__ == "__main__":
+    main()
