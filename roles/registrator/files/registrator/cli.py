@@ -1,0 +1,191 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line: run, explain, status."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from registrator import __version__, state
+from registrator.config import DEFAULT_PATH, Config, ConfigError, load
+from registrator.model import Facts, Outcome, Registration
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="registrator", description="Keeps the Consul catalogue equal to the containers that run on this host.")
+    parser.add_argument("--config", default=DEFAULT_PATH, help="the configuration file (default: %(default)s)")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="keep the catalogue true until stopped")
+    run.add_argument("--once", action="store_true", help="compare once and end")
+    run.add_argument("--dry-run", action="store_true", help="with --once: print what would be done, and do nothing")
+    commands.add_parser("check", help="check the configuration file and end")
+    explain = commands.add_parser("explain", help="say why a container is registered as it is, or is not")
+    explain.add_argument("container", help="its name or id")
+    status = commands.add_parser("status", help="say whether the running engine has the catalogue in order")
+    status.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for it")
+    return parser
+
+
+def _describe(registration: Registration) -> list[str]:
+    lines = [f"  {registration.id}: service {registration.name} at {registration.address} port {registration.port}"]
+    if registration.tags:
+        lines.append("    tags: {}".format(", ".join(registration.tags)))
+    if registration.meta:
+        lines.append("    meta: {}".format(", ".join("{}={}".format(*item) for item in sorted(registration.meta.items()))))
+    if registration.weight_passing != 1:
+        lines.append(f"    weight: {registration.weight_passing}")
+    for check in registration.checks:
+        lines.append("    check: {}".format(", ".join(f"{key}={value}" for key, value in check.items() if key not in ("CheckID", "Name"))))
+    return lines
+
+
+def explain_text(facts: Facts, outcome: Outcome, draining: bool, held: Any | None) -> str:
+    """The answer of ``registrator explain``."""
+    lines = [f"container {facts.name} ({facts.short_id}), image {facts.image}"]
+    if draining:
+        lines.append("is not registered: it was told to stop and is draining")
+    elif outcome.registrations:
+        lines.append("should be registered as:")
+        for registration in outcome.registrations:
+            lines += _describe(registration)
+            if held is not None:
+                lines.append("    the agent %s it" % ("holds" if held.is_marked(registration.id) else "does NOT hold"))
+    else:
+        lines.append("is not registered")
+    lines += [f"because: {note}" for note in outcome.notes]
+    lines += [f"refused: SERVICE_{item.key.upper()}: {item.reason}" for item in outcome.refusals]
+    lines += [f"warning: SERVICE_{item.key.upper()}: {item.reason}" for item in outcome.warnings]
+    return "\n".join(lines)
+
+
+def _explain(config: Config, container: str) -> int:
+    from registrator.consulapi import ConsulClient, ConsulDown, ConsulRefused
+    from registrator.convention import registrations_of
+    from registrator.dockerapi import DockerClient, DockerDown, Gone
+    from registrator.drain import Drains
+    from registrator.facts import facts_of
+
+    docker = DockerClient(config.docker_socket, config.docker_pid_file)
+    try:
+        facts = facts_of(docker.inspect(container))
+        owner = None
+        if facts.network_owner:
+            try:
+                owner = facts_of(docker.inspect(facts.network_owner))
+            except Gone:
+                owner = None
+    except Gone:
+        print(f"registrator: there is no container {container}", file=sys.stderr)
+        return 1
+    except DockerDown as error:
+        print(f"registrator: Docker at {config.docker_socket} does not answer: {error}", file=sys.stderr)
+        return 1
+    held = None
+    try:
+        held = ConsulClient(config.consul_url, config.consul_token_file, config.consul_ca_file).actual()
+    except (ConsulDown, ConsulRefused) as error:
+        print(f"registrator: the Consul agent was not asked: {error}", file=sys.stderr)
+    drains = Drains(config.drain_seconds)
+    drains.load(state.read(config.state_directory, state.STATE).get("draining"))
+    print(explain_text(facts, registrations_of(facts, config.settings(), owner), drains.is_draining(facts, time.time()), held))
+    return 0
+
+
+def _once(config: Config, dry_run: bool) -> int:
+    from registrator.consulapi import ConsulDown, ConsulRefused
+    from registrator.dockerapi import DockerDown
+    from registrator.engine import Engine
+    from registrator.plan import plan
+
+    engine = Engine(config)
+    engine.load_state()
+    try:
+        engine.look_at_all(deep=True)
+        engine.actual = engine.consul.actual()
+        desired, refused = engine.world.desired(time.time())
+        todo = plan(desired, engine.actual, config.hostname, config.adopt)
+        if not dry_run:
+            return 0 if engine.apply(todo, engine.actual) else 1
+    except DockerDown as error:
+        print(f"registrator: Docker at {config.docker_socket} does not answer: {error}", file=sys.stderr)
+        return 1
+    except (ConsulDown, ConsulRefused) as error:
+        print(f"registrator: the Consul agent at {config.consul_url}: {error}", file=sys.stderr)
+        return 1
+    for service_id in todo.deregister:
+        print(f"would deregister\n  {service_id}")
+    for registration in todo.register:
+        print("would %s" % ("take over" if registration.id in todo.taken_over else "register"))
+        print("\n".join(_describe(registration)))
+    for registration in todo.health:
+        print(f"would set the health of\n  {registration.id} to {registration.health}")
+    for container, refusal in refused + todo.refusals:
+        print(f"refused on container {container[:12]}\n  SERVICE_{refusal.key.upper()}: {refusal.reason}")
+    print(f"{len(engine.world.facts)} containers, {len(desired)} services; {len(todo.register)} to register, {len(todo.deregister)} to deregister")
+    return 0
+
+
+def status_of(data: Any, resync: float, now: float) -> str:
+    """Empty when all is in order, else what is not."""
+    if not data or not state.process_token(int(data.get("pid") or 0)):
+        return "the engine does not run, or did not run yet"
+    for what, reason in (data.get("down") or {}).items():
+        return "{} does not answer: {}".format("Docker" if what == "docker" else "the Consul agent", reason)
+    if not data.get("synced"):
+        return "the first comparison is not finished"
+    age = now - float(data.get("last_sync") or 0)
+    if age > 3 * resync + 10:
+        return f"the last comparison was {age:.0f} seconds ago"
+    return ""
+
+
+def _status(config: Config, wait: float) -> int:
+    deadline = time.monotonic() + wait
+    while True:
+        data = state.read(config.state_directory, state.STATUS)
+        problem = status_of(data, config.resync_seconds, time.time())
+        if not problem or time.monotonic() >= deadline:
+            break
+        time.sleep(0.1)
+    if problem:
+        print(f"registrator: {problem}", file=sys.stderr)
+        return 1
+    print(json.dumps(data, sort_keys=True))
+    return 0
+
+
+def _run(config: Config) -> int:
+    from registrator.engine import Engine
+
+    engine = Engine(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: engine.stop())
+    return engine.run()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = load(options.config)
+    except ConfigError as error:
+        print(f"registrator: {error}", file=sys.stderr)
+        return 2
+    if options.command == "check":
+        return 0
+    if options.command == "explain":
+        return _explain(config, options.container)
+    if options.command == "status":
+        return _status(config, options.wait)
+    if options.dry_run and not options.once:
+        print("registrator: --dry-run needs --once", file=sys.stderr)
+        return 2
+    return _once(config, options.dry_run) if options.once else _run(config)

@@ -1,0 +1,117 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine's configuration file: one JSON object, every key checked."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from registrator.model import Settings
+
+DEFAULT_PATH = "/etc/registrator/config.json"
+
+_HOSTNAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names file, key and remedy."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings, with the values that hold when a key is left out."""
+
+    address: str
+    hostname: str
+    consul_url: str = "http://127.0.0.1:8500"
+    consul_token_file: str = ""
+    consul_ca_file: str = ""
+    docker_socket: str = "/var/run/docker.sock"
+    docker_pid_file: str = "/run/docker.pid"
+    resync_seconds: float = 30.0
+    drain_seconds: float = 60.0
+    metrics_port: int = 8099
+    internal: bool = False
+    explicit: bool = False
+    docker_health: bool = True
+    allow_scripts: bool = False
+    adopt: bool = False
+    tags: tuple[str, ...] = ()
+    state_directory: str = "/run/registrator"
+
+    def settings(self) -> Settings:
+        """The part that the registration convention needs."""
+        return Settings(
+            hostname=self.hostname,
+            address=self.address,
+            internal=self.internal,
+            explicit=self.explicit,
+            docker_health=self.docker_health,
+            allow_scripts=self.allow_scripts,
+            tags=self.tags,
+        )
+
+
+def _check_type(where: str, key: str, value: Any, default: Any) -> Any:
+    if isinstance(default, bool):
+        good = isinstance(value, bool)
+    elif isinstance(default, (int, float)):
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+    elif isinstance(default, tuple):
+        good = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        value = tuple(value) if good else value
+    else:
+        good = isinstance(value, str)
+    if not good:
+        raise ConfigError(f"{where}: {key} has the value {value!r}, which is not of the right type")
+    return value
+
+
+def parse(text: str, where: str) -> Config:
+    """A checked configuration from the text of its file."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{where} is not valid JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} must hold one JSON object")
+    known = {item.name: item for item in fields(Config)}
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in known:
+            raise ConfigError("{}: {} is not a known setting; known are {}".format(where, key, ", ".join(sorted(known))))
+        default = "" if key in ("address", "hostname") else known[key].default
+        values[key] = _check_type(where, key, value, default)
+    for key in ("address", "hostname"):
+        if not values.get(key):
+            raise ConfigError(f"{where}: {key} is missing")
+    try:
+        if ipaddress.ip_address(values["address"]).is_unspecified:
+            raise ValueError("it is the wildcard address")
+    except ValueError as error:
+        raise ConfigError("{}: address {!r} is not an address that others can use: {}".format(where, values["address"], error)) from error
+    if not _HOSTNAME.match(values["hostname"]):
+        raise ConfigError("{}: hostname {!r} may hold letters, digits, '.', '-' and '_' only".format(where, values["hostname"]))
+    config = Config(**values)
+    if not config.consul_url.startswith(("http://", "https://")):
+        raise ConfigError(f"{where}: consul_url {config.consul_url!r} must begin with http:// or https://")
+    if config.resync_seconds < 1:
+        raise ConfigError(f"{where}: resync_seconds must be at least 1")
+    if not 0 <= config.metrics_port < 65536:
+        raise ConfigError(f"{where}: metrics_port must be from 0 (off) to 65535")
+    return config
+
+
+def load(path: str) -> Config:
+    """A checked configuration from its file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    return parse(text, path)

@@ -1,0 +1,112 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The local Consul agent: its services and checks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from registrator.model import Registration
+from registrator.plan import Actual
+
+TIMEOUT = 5.0
+
+
+class ConsulDown(Exception):
+    """The agent does not answer."""
+
+
+class ConsulRefused(Exception):
+    """The agent answered, but not with success."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ConsulClient:
+    """One kept-alive connection to the agent."""
+
+    def __init__(self, url: str, token_file: str = "", ca_file: str = "") -> None:
+        self._url = url.rstrip("/")
+        self._token_file = token_file
+        self._ca_file = ca_file
+        self._session = self._new_session()
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        # Neither a proxy nor a netrc of the environment belongs between the engine and its local agent.
+        session.trust_env = False
+        if self._ca_file:
+            session.verify = self._ca_file
+        return session
+
+    def close(self) -> None:
+        """Drop the connection; the next call makes a new one. Also used to end a call that waits in another thread."""
+        self._session.close()
+
+    def _call(self, method: str, path: str, body: Any = None, timeout: float = TIMEOUT) -> requests.Response:
+        headers = {}
+        if self._token_file:
+            try:
+                # Read at each call, so that a rotated token needs no restart.
+                headers["X-Consul-Token"] = Path(self._token_file).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ConsulRefused(f"the token file {self._token_file} cannot be read: {error.strerror}") from error
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            response = self._session.request(method, self._url + path, data=data, headers=headers, timeout=timeout, allow_redirects=False)
+        except (requests.RequestException, OSError) as error:
+            self._session.close()
+            raise ConsulDown(str(error)) from error
+        if response.status_code != 200:
+            raise ConsulRefused(f"{method} {path.split('?')[0]}: {response.status_code} {response.text.strip()[:300]}", response.status_code)
+        return response
+
+    def actual(self) -> Actual:
+        """Everything that the agent holds, whoever made it."""
+        services = self._call("GET", "/v1/agent/services").json()
+        checks = self._call("GET", "/v1/agent/checks").json()
+        return Actual(dict(services), dict(checks))
+
+    def service(self, service_id: str) -> Any:
+        """One service as the agent holds it now; None when it does not."""
+        try:
+            return self._call("GET", "/v1/agent/service/" + quote(service_id, safe="")).json()
+        except ConsulRefused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def register(self, registration: Registration) -> None:
+        """Make or replace one service with exactly these checks."""
+        self._call("PUT", "/v1/agent/service/register?replace-existing-checks=true", registration.payload())
+
+    def deregister(self, service_id: str) -> None:
+        """Remove one service; an unknown one is no error."""
+        try:
+            self._call("PUT", "/v1/agent/service/deregister/" + quote(service_id, safe=""))
+        except ConsulRefused as error:
+            if error.status != 404:
+                raise
+
+    def set_health(self, registration: Registration) -> None:
+        """Write Docker's verdict into the service's health check."""
+        path = "/v1/agent/check/update/" + quote(registration.health_check_id, safe="")
+        self._call("PUT", path, {"Status": registration.health, "Output": registration.health_output})
+
+    def wait_for_loss(self, index: str, seconds: int) -> tuple[str, bool]:
+        """Wait at the agent until it goes away: a long poll for user events that costs the agent nothing.
+
+        Returns the index for the next call and whether the agent really waited.
+        """
+        path = f"/v1/event/list?name=registrator&wait={seconds}s"
+        response = self._call("GET", path + ("&index=" + index if index else ""), timeout=seconds * 1.2 + TIMEOUT)
+        found: str | None = response.headers.get("X-Consul-Index")
+        return found or "", bool(found) and bool(index)

@@ -1,0 +1,124 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Docker: list, inspect, follow events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import requests
+
+# Only what can change a registration; exec_* alone would wake the engine at every run of every HEALTHCHECK.
+EVENTS = (
+    "start",
+    "restart",
+    "die",
+    "stop",
+    "kill",
+    "oom",
+    "pause",
+    "unpause",
+    "destroy",
+    "rename",
+    "update",
+    "health_status",
+    "connect",
+    "disconnect",
+)
+
+TIMEOUT = 10
+
+
+class DockerDown(Exception):
+    """The engine does not answer."""
+
+
+class Gone(Exception):
+    """The container is no more."""
+
+
+def fingerprint(summary: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of a container's line in the list can change while its id stays; labels and environment cannot."""
+    status = str(summary.get("Status") or "")
+    health = status[status.rfind("(") :] if status.endswith(")") else ""
+    networks = ((summary.get("NetworkSettings") or {}).get("Networks")) or {}
+    return (
+        tuple(summary.get("Names") or ()),
+        summary.get("State"),
+        health,
+        tuple(sorted(str(sorted(port.items())) for port in summary.get("Ports") or ())),
+        tuple(sorted((name, str((entry or {}).get("IPAddress"))) for name, entry in networks.items())),
+    )
+
+
+def stopped(pid_file: str) -> str:
+    """Why Docker does not run, as far as its pid file tells; empty when it runs or there is no file to look at.
+
+    A mere attempt to connect would make systemd's docker.socket start a Docker that an operator has just stopped.
+    """
+    if not pid_file:
+        return ""
+    try:
+        pid = int(Path(pid_file).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return f"{pid_file} does not exist or cannot be read"
+    return "" if Path(f"/proc/{pid}").exists() else f"process {pid} of {pid_file} does not run"
+
+
+class DockerClient:
+    """A thin layer over the distribution's client library, with two kinds of failure only."""
+
+    def __init__(self, socket: str, pid_file: str = "") -> None:
+        self._url = "unix://" + socket
+        self._pid_file = pid_file
+        self._client: docker.APIClient | None = None
+
+    def _connected(self) -> docker.APIClient:
+        reason = stopped(self._pid_file)
+        if reason:
+            self.close()
+            raise DockerDown(reason)
+        if self._client is None:
+            self._client = docker.APIClient(base_url=self._url, version="auto", timeout=TIMEOUT)
+        return self._client
+
+    def _failed(self, error: Exception) -> DockerDown:
+        self.close()
+        return DockerDown(str(error))
+
+    def close(self) -> None:
+        """Forget the connection; the next call makes a new one."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def running(self) -> list[dict[str, Any]]:
+        """The list of running containers, paused and restarting ones included."""
+        try:
+            return list(self._connected().containers())
+        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+            raise self._failed(error) from error
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """One container's document."""
+        try:
+            document: dict[str, Any] = self._connected().inspect_container(container)
+            return document
+        except docker.errors.NotFound as error:
+            raise Gone(container) from error
+        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+            raise self._failed(error) from error
+
+    def events(self, since: str | None) -> Iterator[dict[str, Any]]:
+        """Events as they come, beginning with those after ``since``; ends when the engine closes the stream."""
+        try:
+            yield from self._connected().events(since=since, decode=True, filters={"type": ["container", "network"], "event": list(EVENTS)})
+        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+            raise self._failed(error) from error
+        finally:
+            self.close()

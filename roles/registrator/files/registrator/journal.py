@@ -1,0 +1,34 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Structured log lines: a priority for the journal, an event, and key=value pairs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+_LOCK = threading.Lock()
+_PRIORITY = {"error": 3, "warning": 4, "info": 6}
+
+
+def field(value: Any) -> str:
+    """One value, quoted when it would not read as one word. A user's text cannot start a new line or forge a field."""
+    text = str(value)
+    if text and all(character.isalnum() or character in "-_.:/@+," for character in text):
+        return text
+    escaped = "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text.replace("\\", "\\\\").replace('"', '\\"'))
+    return f'"{escaped}"'
+
+
+def line(level: str, event: str, **fields: Any) -> str:
+    """The text of one log line."""
+    words = ["event=" + field(event)] + [f"{key}={field(value)}" for key, value in fields.items()]
+    return f"<{_PRIORITY[level]}>{' '.join(words)}"
+
+
+def log(level: str, event: str, **fields: Any) -> None:
+    """Write one log line."""
+    with _LOCK:
+        print(line(level, event, **fields), file=sys.stderr, flush=True)

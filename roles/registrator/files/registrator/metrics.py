@@ -1,0 +1,83 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Counters and gauges, and the loopback page that shows them in Prometheus' text form."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+_HELP: dict[str, tuple[str, str]] = {
+    "containers": ("gauge", "Running containers."),
+    "services": ("gauge", "Registrations that this engine keeps."),
+    "draining": ("gauge", "Containers that were told to stop and still run."),
+    "refused": ("gauge", "Values on running containers that are refused at present."),
+    "docker_up": ("gauge", "Whether Docker answered the last time."),
+    "consul_up": ("gauge", "Whether the Consul agent answered the last time."),
+    "last_sync_timestamp_seconds": ("gauge", "When the last complete comparison succeeded."),
+    "last_sync_duration_seconds": ("gauge", "How long the last complete comparison took."),
+    "syncs_total": ("counter", "Complete comparisons."),
+    "events_total": ("counter", "Docker events seen."),
+    "registered_total": ("counter", "Registrations written."),
+    "deregistered_total": ("counter", "Registrations removed."),
+    "health_updates_total": ("counter", "Verdicts of Docker HEALTHCHECKs written."),
+    "refused_total": ("counter", "Values on containers that were refused, each counted once."),
+    "consul_errors_total": ("counter", "Failed calls to the Consul agent."),
+    "docker_errors_total": ("counter", "Failed calls to Docker."),
+}
+
+
+class Metrics:
+    """The numbers; safe to read while they change."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, float] = dict.fromkeys(_HELP, 0.0)
+
+    def add(self, name: str, amount: float = 1.0) -> None:
+        """Raise a counter."""
+        with self._lock:
+            self._values[name] += amount
+
+    def set(self, name: str, value: float) -> None:
+        """Set a gauge."""
+        with self._lock:
+            self._values[name] = float(value)
+
+    def get(self, name: str) -> float:
+        """One number."""
+        with self._lock:
+            return self._values[name]
+
+    def text(self) -> str:
+        """All numbers in Prometheus' text form."""
+        lines = []
+        with self._lock:
+            for name, (kind, text) in _HELP.items():
+                lines += [f"# HELP registrator_{name} {text}", f"# TYPE registrator_{name} {kind}"]
+                lines.append("registrator_{} {}".format(name, repr(self._values[name]).removesuffix(".0")))
+        return "\n".join(lines) + "\n"
+
+
+def serve(metrics: Metrics, port: int) -> HTTPServer:
+    """Show the numbers on loopback; raises OSError when the port is taken."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5
+
+        def do_GET(self) -> None:
+            found = self.path.split("?")[0] == "/metrics"
+            body = metrics.text().encode() if found else b"see /metrics\n"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Scrapes are not worth a log line each."""
+
+    server = HTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server

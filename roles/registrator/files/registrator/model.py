@@ -1,0 +1,143 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The values that travel between the parts; nothing here reads or writes anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# A registration that carries this key in its meta belongs to this engine; all others are somebody else's.
+MARK = "registrator-managed"
+
+PASSING = "passing"
+CRITICAL = "critical"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One published binding: a port of the container on an address and port of the host."""
+
+    port: int
+    protocol: str
+    host_ip: str
+    host_port: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What matters of one container, taken from its inspect document."""
+
+    id: str
+    name: str
+    image: str
+    running: bool
+    paused: bool
+    restarting: bool
+    pid: int
+    created: str
+    started_at: float
+    labels: Mapping[str, str]
+    env: Mapping[str, str]
+    network_mode: str
+    network_owner: str
+    exposed: tuple[tuple[int, str], ...]
+    bindings: tuple[Binding, ...]
+    addresses: tuple[str, ...]
+    health: str
+    health_output: str
+    stop_signal: int
+    stop_timeout: float
+
+    @property
+    def short_id(self) -> str:
+        """The first twelve characters, as Docker prints them."""
+        return self.id[:12]
+
+    @property
+    def serving(self) -> bool:
+        """Whether the container can answer a request at all."""
+        return self.running and not self.paused and not self.restarting
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The operator's choices that change what a container's facts mean."""
+
+    hostname: str
+    address: str
+    internal: bool = False
+    explicit: bool = False
+    docker_health: bool = True
+    allow_scripts: bool = False
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A value that was not taken over, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One service instance as it should stand in the agent."""
+
+    id: str
+    name: str
+    address: str
+    port: int
+    tags: tuple[str, ...]
+    meta: Mapping[str, str]
+    weight_passing: int
+    weight_warning: int
+    checks: tuple[Mapping[str, Any], ...]
+    container: str
+    default_id: bool = True
+    health_check_id: str = ""
+    health: str = ""
+    health_output: str = field(default="", compare=False)
+
+    def mark(self) -> str:
+        """A short fingerprint of what the agent does not give back in a comparable form: the checks."""
+        stable = [{key: value for key, value in check.items() if key != "Status"} for check in self.checks]
+        return hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()[:12]
+
+    def full_meta(self) -> dict[str, str]:
+        """The meta that is written, the mark included."""
+        meta = dict(self.meta)
+        meta[MARK] = self.mark()
+        return meta
+
+    def check_ids(self) -> tuple[str, ...]:
+        """The ids of the checks that the agent must hold for this service."""
+        return tuple(str(check["CheckID"]) for check in self.checks)
+
+    def payload(self) -> dict[str, Any]:
+        """The body for the agent's register call."""
+        return {
+            "ID": self.id,
+            "Name": self.name,
+            "Address": self.address,
+            "Port": self.port,
+            "Tags": list(self.tags),
+            "Meta": self.full_meta(),
+            "Weights": {"Passing": self.weight_passing, "Warning": self.weight_warning},
+            "Checks": [dict(check) for check in self.checks],
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one container leads to: registrations, refused values, or the reason why there are none."""
+
+    registrations: tuple[Registration, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    warnings: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,105 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Labels -> Consul checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from registrator.convention import registrations_of
+from registrator.facts import facts_of
+from registrator.model import Registration, Settings
+
+NODE = Settings(hostname="node1", address="192.0.2.10")
+
+
+def registration(document: Any, name: str = "published", allow_scripts: bool = False, address: str = "192.0.2.10", **labels: str) -> Registration:
+    settings = Settings(hostname="node1", address=address, allow_scripts=allow_scripts)
+    return registrations_of(facts_of(document(name, **labels)), settings).registrations[0]
+
+
+def refused(document: Any, **labels: str) -> list[str]:
+    return [item.key for item in registrations_of(facts_of(document("published", **labels)), NODE).refusals]
+
+
+CHECKS = [
+    ({"CHECK_HTTP": "/health"}, {"HTTP": "http://192.0.2.10:8081/health", "Interval": "10s"}),
+    ({"CHECK_HTTP": "health?a=1", "CHECK_HTTP_METHOD": "head"}, {"HTTP": "http://192.0.2.10:8081/health?a=1", "Method": "HEAD", "Interval": "10s"}),
+    (
+        {"CHECK_HTTPS": "/h", "CHECK_INTERVAL": "15s", "CHECK_TIMEOUT": "1s", "CHECK_TLS_SKIP_VERIFY": "true"},
+        {"HTTP": "https://192.0.2.10:8081/h", "Interval": "15s", "Timeout": "1s", "TLSSkipVerify": True},
+    ),
+    ({"CHECK_TCP": "true", "CHECK_DEREGISTER_AFTER": "10m"}, {"TCP": "192.0.2.10:8081", "Interval": "10s", "DeregisterCriticalServiceAfter": "10m"}),
+    ({"CHECK_TTL": "30s", "CHECK_INITIAL_STATUS": "passing"}, {"TTL": "30s", "Status": "passing"}),
+    ({"CHECK_GRPC": "true"}, {"GRPC": "192.0.2.10:8081", "GRPCUseTLS": False, "Interval": "10s"}),
+    ({"CHECK_GRPC": "svc", "CHECK_GRPC_USE_TLS": "1"}, {"GRPC": "192.0.2.10:8081/svc", "GRPCUseTLS": True, "Interval": "10s"}),
+    ({"8081_CHECK_HTTP": "/special", "CHECK_HTTP": "/general"}, {"HTTP": "http://192.0.2.10:8081/special", "Interval": "10s"}),
+]
+
+
+@pytest.mark.parametrize(("labels", "expected"), CHECKS, ids=[next(iter(labels)) for labels, _expected in CHECKS])
+def test_checks(document: Any, labels: dict[str, str], expected: dict[str, Any]) -> None:
+    found = registration(document, **{"SERVICE_" + key: value for key, value in labels.items()})
+    assert len(found.checks) == 1
+    check = dict(found.checks[0])
+    assert check.pop("CheckID") == "service:node1:published:8081"
+    check.pop("Name")
+    assert check == expected
+    assert not any(key.startswith("check_") for key in found.meta)
+
+
+def test_ipv6_addresses_get_brackets(document: Any) -> None:
+    assert registration(document, address="2001:db8::1", SERVICE_CHECK_TCP="true").checks[0]["TCP"] == "[2001:db8::1]:8081"
+
+
+def test_programs_only_when_allowed(document: Any) -> None:
+    assert not registration(document, SERVICE_CHECK_SCRIPT="true").checks
+    assert refused(document, SERVICE_CHECK_SCRIPT="true") == ["check_script"]
+    assert refused(document, SERVICE_CHECK_CMD="true") == ["check_cmd"]
+    found = registration(document, allow_scripts=True, SERVICE_CHECK_SCRIPT="nc $SERVICE_IP $SERVICE_PORT").checks[0]
+    assert found["Args"] == ["/bin/sh", "-c", "nc 192.0.2.10 8081"]
+    found = registration(document, allow_scripts=True, SERVICE_CHECK_CMD="/ok").checks[0]
+    assert found["Args"][0] == "check-cmd"
+    assert found["Args"][2:] == ["8081", "/ok"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "keys"),
+    [
+        ({"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_INTERVAL": "15"}, ["check_interval"]),
+        ({"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_TIMEOUT": "0s"}, ["check_timeout"]),
+        ({"SERVICE_CHECK_HTTP": "/ x"}, ["check_http"]),
+        ({"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HTTP_METHOD": "GET /"}, ["check_http_method"]),
+        ({"SERVICE_CHECK_TTL": "soon"}, ["check_ttl"]),
+        ({"SERVICE_CHECK_TCP": "true", "SERVICE_CHECK_INITIAL_STATUS": "fine"}, ["check_initial_status"]),
+        ({"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_TCP": "true"}, ["check_tcp"]),
+    ],
+)
+def test_refused_values_leave_the_registration(document: Any, labels: dict[str, str], keys: list[str]) -> None:
+    assert refused(document, **labels) == keys
+    assert registration(document, **labels).name == "httpbackend"
+
+
+def test_a_check_that_is_switched_off_is_none(document: Any) -> None:
+    assert not registration(document, SERVICE_CHECK_TCP="false").checks
+
+
+@pytest.mark.parametrize(("name", "status"), [("healthcheck", "passing"), ("healthcheck_starting", "critical"), ("unhealthy", "critical")])
+def test_docker_health(document: Any, name: str, status: str) -> None:
+    found = registration(document, name)
+    assert found.health == status
+    assert found.checks[0]["Status"] == status
+    assert found.checks[0]["CheckID"] == found.health_check_id == f"service:{found.id}:docker"
+    both = registration(document, name, SERVICE_CHECK_TCP="true")
+    assert [check["CheckID"] for check in both.checks] == [f"service:{both.id}", f"service:{both.id}:docker"]
+
+
+def test_a_changed_verdict_is_no_new_registration(document: Any) -> None:
+    starting = document("healthcheck_starting")
+    healthy = document("healthcheck_starting")
+    healthy["State"]["Health"]["Status"] = "healthy"
+    one, two = (registrations_of(facts_of(text), NODE).registrations[0] for text in (starting, healthy))
+    assert one.mark() == two.mark()
+    assert (one.health, two.health) == ("critical", "passing")
