@@ -1,0 +1,302 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The description of an edge, as both edge filters take it. Private to the collection. Written from the schema by its unit test."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Shared documentation."""
+
+    DOCUMENTATION = r"""
+options:
+  _input:
+    description:
+    - The description of the edge. The same one serves both sides; each side checks all of it.
+    type: dict
+    required: true
+    suboptions:
+      domain:
+        description:
+        - Domain of the exposed services. The service C(web) is reached as C(web.) followed by this domain.
+        type: str
+        required: true
+      http_port:
+        description:
+        - Port on which HTTP services are exposed.
+        type: int
+        default: 80
+      tls_port:
+        description:
+        - Port on which TLS is passed through untouched to the service that the client names by SNI.
+        type: int
+        default: 443
+      http_tag:
+        description:
+        - Tag of an instance that is to be exposed over HTTP.
+        type: str
+        default: http
+      tcp_tag:
+        description:
+        - Tag of an instance that is to be exposed on a TCP port of its own.
+        type: str
+        default: tcp
+      tls_tag:
+        description:
+        - Tag of an instance that is to be exposed on the TLS port by its name.
+        type: str
+        default: tls
+      listen_addresses:
+        description:
+        - Addresses of the edge node to listen on. An empty list means every IPv4 address, and every IPv6 address too with O(_input.ipv6).
+        type: list
+        elements: str
+        default: []
+      ipv6:
+        description:
+        - Whether to listen on every IPv6 address too. Has no effect when O(_input.listen_addresses) is set.
+        type: bool
+        default: false
+      host_names:
+        description:
+        - Host names that services may take, over HTTP and by SNI. V(*) stands for any part of the first label.
+        - An empty list means every name directly below O(_input.domain).
+        type: list
+        elements: str
+        default: []
+      reserved_host_names:
+        description:
+        - Host names below O(_input.domain) that no service gets, because the operator serves them. V(*) stands for any part of the first label.
+        type: list
+        elements: str
+        default: []
+      tcp_ports:
+        description:
+        - 'Ports that services with O(_input.tcp_tag) may take: single ports and ranges such as V(9000-9999).'
+        type: list
+        elements: str
+        default:
+        - 1024-65535
+      reserved_ports:
+        description:
+        - Ports of the edge node that the platform or the operator holds. They are never given to a service.
+        - O(_input.http_port) and O(_input.tls_port) are always reserved.
+        type: list
+        elements: int
+        default: []
+      backend_reserved_ports:
+        description:
+        - Ports to which the edge never connects, at any address. A registration that names one of them is refused, so that nobody can expose the platform's
+          own interfaces (the engine's API, Consul) by registering their address.
+        type: list
+        elements: int
+        default:
+        - 2375
+        - 2376
+        - 8300
+        - 8301
+        - 8302
+        - 8500
+        - 8501
+        - 8502
+        - 8503
+        - 8600
+      allow_loopback:
+        description:
+        - Whether an instance may have a loopback address. That is the edge node itself, so it is refused outside of tests and single-node trials.
+        type: bool
+        default: false
+      accept_warning:
+        description:
+        - Whether instances whose checks warn get traffic too, with Consul's C(Weights.Warning). By default only passing instances do.
+        type: bool
+        default: false
+      connect_timeout:
+        description:
+        - How long a connection to an instance may take. Short, because a lost node answers nothing at all and another instance is waiting.
+        type: str
+        default: 400ms
+      read_timeout:
+        description:
+        - How long an HTTP instance may be silent before the request fails. Also ends a WebSocket on which nothing is said for so long.
+        type: str
+        default: 60s
+      send_timeout:
+        description:
+        - How long an HTTP instance may take nothing of a request before the request fails.
+        type: str
+        default: 60s
+      idle_timeout:
+        description:
+        - How long a TCP or TLS connection may be silent in both directions before it is closed.
+        type: str
+        default: 10m
+      preread_timeout:
+        description:
+        - How long a client may take for the TLS hello that carries the name it wants.
+        type: str
+        default: 5s
+      max_fails:
+        description:
+        - Failed attempts within O(_input.fail_timeout) after which an instance gets no traffic for that time. V(0) turns it off.
+        - From V(0) to V(100).
+        type: int
+        default: 1
+      fail_timeout:
+        description:
+        - The time that O(_input.max_fails) counts in, and that a failed instance is left alone.
+        type: str
+        default: 5s
+      keepalive:
+        description:
+        - Idle connections that each worker keeps open to the instances of an HTTP service. V(0) turns reuse off.
+        - From V(0) to V(10000).
+        type: int
+        default: 32
+      keepalive_timeout:
+        description:
+        - How long an idle connection to an instance is kept.
+        - Shorter than the keep-alive time of common servers (5 seconds), so that the edge closes first and no request meets a connection that is just being
+          closed.
+        type: str
+        default: 4s
+      keepalive_requests:
+        description:
+        - Requests after which a connection to an instance is closed.
+        - From V(1) to V(1000000).
+        type: int
+        default: 1000
+      next_upstream:
+        description:
+        - What makes the edge try another instance of an HTTP service. An empty list means never.
+        - A request that changes something (POST, LOCK, PATCH) is never sent twice.
+        - 'Each condition listed here also counts for O(_input.max_fails). The status codes are therefore not in the default: one page that answers 503
+          would take its instance out of service.'
+        type: list
+        elements: str
+        default:
+        - error
+        - timeout
+        choices:
+        - error
+        - timeout
+        - invalid_header
+        - http_500
+        - http_502
+        - http_503
+        - http_504
+        - http_429
+      next_upstream_tries:
+        description:
+        - Instances that are tried for one request or connection, the first one included.
+        - From V(1) to V(100).
+        type: int
+        default: 3
+      next_upstream_timeout:
+        description:
+        - Time after which no further instance is tried. Keeps a slow request from being repeated.
+        type: str
+        default: 10s
+      client_max_body_size:
+        description:
+        - Largest request body of an HTTP service. V(0) means any size.
+        type: str
+        default: 100m
+      trusted_proxies:
+        description:
+        - Addresses and networks of proxies in front of the edge whose C(X-Forwarded-For) and C(X-Forwarded-Proto) are believed.
+        - Empty means that the edge is the outermost proxy and replaces what clients send.
+        type: list
+        elements: str
+        default: []
+      request_id:
+        description:
+        - Whether a well-formed C(X-Request-ID) of the client is kept (V(accept)) or always replaced (V(generate)).
+        type: str
+        default: accept
+        choices:
+        - accept
+        - generate
+      canary:
+        description:
+        - 'Gray release of HTTP services: how traffic gets to the instances with service meta C(edge_canary).'
+        type: dict
+        suboptions:
+          share:
+            description:
+            - Percentage of the requests that go to the canary instances of a service whose canaries carry no service meta C(edge_canary_share).
+            - From V(0) to V(100).
+            type: int
+            default: 10
+          by:
+            description:
+            - What the share is a share of.
+            - With V(request) every request is drawn anew, so the share is exact also when all clients come from one address.
+            - With V(client) a client address always gets the same answer as long as the share stays.
+            type: str
+            default: request
+            choices:
+            - request
+            - client
+          header:
+            description:
+            - Request header that overrules the share. Its value V(always) asks for a canary, V(never) for a stable instance. An empty string turns it off.
+            type: str
+            default: X-Canary
+          cookie:
+            description:
+            - Cookie that overrules the share, with the values of the header; the header wins over the cookie. An empty string turns it off.
+            type: str
+            default: canary
+        default: {}
+      proxy_protocol:
+        description:
+        - Whether TCP services get a PROXY protocol header with the client's address, where the service meta C(edge_proxy_protocol) does not say otherwise.
+        - A service that does not expect the header breaks with it.
+        type: bool
+        default: false
+      http_access_log:
+        description:
+        - File of the HTTP access log, or V(off).
+        type: str
+        default: /var/log/nginx/edge-http.log
+      tcp_access_log:
+        description:
+        - File of the TCP and TLS access log, or V(off).
+        type: str
+        default: /var/log/nginx/edge-tcp.log
+      log_format:
+        description:
+        - Whether an access log line is a JSON object or plain C(key=value) text.
+        type: str
+        default: json
+        choices:
+        - json
+        - text
+      map_hash_bucket_size:
+        description:
+        - Value of nginx's C(map_hash_bucket_size) in the stream block; long host names need it. V(0) leaves the directive out, for an operator who sets
+          it.
+        - From V(0) to V(65536).
+        type: int
+        default: 512
+      max_services:
+        description:
+        - Services that each side serves at most. What comes later in the fixed order is refused.
+        - From V(1) to V(50000).
+        type: int
+        default: 5000
+      max_instances:
+        description:
+        - Instances of one service that are used at most.
+        - From V(1) to V(1000).
+        type: int
+        default: 200
+      max_reports:
+        description:
+        - Refusals that each side lists one by one. What is beyond is only counted.
+        - From V(1) to V(10000).
+        type: int
+        default: 500
+"""

@@ -1,0 +1,470 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The edge description: the one declared schema of it, and its check.
+
+Private to the collection. No Ansible import: both filters, their documentation and the unit tests read the same table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import typing as t
+from dataclasses import dataclass, field
+
+
+class EdgeError(ValueError):
+    """The edge description is wrong. The message holds every error of it, not only the first."""
+
+    def __init__(self, errors: list[str]) -> None:
+        self.errors = errors
+        super().__init__("; ".join(errors))
+
+
+class _Bad(ValueError):
+    """One value is not allowed; the text says what is."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One key of the edge description."""
+
+    name: str
+    kind: str
+    description: tuple[str, ...]
+    default: t.Any = None
+    required: bool = False
+    elements: str = ""
+    minimum: int = 0
+    maximum: int = 0
+    choices: tuple[str, ...] = ()
+    suboptions: tuple[Option, ...] = field(default=())
+
+    @property
+    def ansible_type(self) -> str:
+        """The type as ansible-doc names it."""
+        return _ANSIBLE_TYPES.get(self.kind, "str")
+
+    @property
+    def ansible_elements(self) -> str:
+        """The type of a list's elements as ansible-doc names it."""
+        return _ANSIBLE_TYPES.get(self.elements, "str")
+
+
+_ANSIBLE_TYPES = {"bool": "bool", "int": "int", "port": "int", "list": "list", "dict": "dict"}
+
+RETRY_CONDITIONS = ("error", "timeout", "invalid_header", "http_500", "http_502", "http_503", "http_504", "http_429")
+# What the platform itself listens on, on every node: the engine's API, Consul's RPC, gossip, HTTP(S), gRPC and DNS.
+PLATFORM_PORTS = (2375, 2376, 8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600)
+
+_CANARY = (
+    Option(
+        "share",
+        "int",
+        ("Percentage of the requests that go to the canary instances of a service whose canaries carry no service meta C(edge_canary_share).",),
+        default=10,
+        minimum=0,
+        maximum=100,
+    ),
+    Option(
+        "by",
+        "choice",
+        (
+            "What the share is a share of.",
+            "With V(request) every request is drawn anew, so the share is exact also when all clients come from one address.",
+            "With V(client) a client address always gets the same answer as long as the share stays.",
+        ),
+        default="request",
+        choices=("request", "client"),
+    ),
+    Option(
+        "header",
+        "header",
+        ("Request header that overrules the share. Its value V(always) asks for a canary, V(never) for a stable instance. An empty string turns it off.",),
+        default="X-Canary",
+    ),
+    Option(
+        "cookie",
+        "cookie",
+        ("Cookie that overrules the share, with the values of the header; the header wins over the cookie. An empty string turns it off.",),
+        default="canary",
+    ),
+)
+
+SCHEMA: tuple[Option, ...] = (
+    Option(
+        "domain",
+        "domain",
+        ("Domain of the exposed services. The service C(web) is reached as C(web.) followed by this domain.",),
+        required=True,
+    ),
+    Option("http_port", "port", ("Port on which HTTP services are exposed.",), default=80),
+    Option("tls_port", "port", ("Port on which TLS is passed through untouched to the service that the client names by SNI.",), default=443),
+    Option("http_tag", "tag", ("Tag of an instance that is to be exposed over HTTP.",), default="http"),
+    Option("tcp_tag", "tag", ("Tag of an instance that is to be exposed on a TCP port of its own.",), default="tcp"),
+    Option("tls_tag", "tag", ("Tag of an instance that is to be exposed on the TLS port by its name.",), default="tls"),
+    Option(
+        "listen_addresses",
+        "list",
+        ("Addresses of the edge node to listen on. An empty list means every IPv4 address, and every IPv6 address too with O(_input.ipv6).",),
+        default=(),
+        elements="ip",
+    ),
+    Option("ipv6", "bool", ("Whether to listen on every IPv6 address too. Has no effect when O(_input.listen_addresses) is set.",), default=False),
+    Option(
+        "host_names",
+        "list",
+        (
+            "Host names that services may take, over HTTP and by SNI. V(*) stands for any part of the first label.",
+            "An empty list means every name directly below O(_input.domain).",
+        ),
+        default=(),
+        elements="host_pattern",
+    ),
+    Option(
+        "reserved_host_names",
+        "list",
+        ("Host names below O(_input.domain) that no service gets, because the operator serves them. V(*) stands for any part of the first label.",),
+        default=(),
+        elements="host_pattern",
+    ),
+    Option(
+        "tcp_ports",
+        "list",
+        ("Ports that services with O(_input.tcp_tag) may take: single ports and ranges such as V(9000-9999).",),
+        default=("1024-65535",),
+        elements="port_range",
+    ),
+    Option(
+        "reserved_ports",
+        "list",
+        (
+            "Ports of the edge node that the platform or the operator holds. They are never given to a service.",
+            "O(_input.http_port) and O(_input.tls_port) are always reserved.",
+        ),
+        default=(),
+        elements="port",
+    ),
+    Option(
+        "backend_reserved_ports",
+        "list",
+        (
+            (
+                "Ports to which the edge never connects, at any address. A registration that names one of them is refused, "
+                "so that nobody can expose the platform's own interfaces (the engine's API, Consul) by registering their address."
+            ),
+        ),
+        default=PLATFORM_PORTS,
+        elements="port",
+    ),
+    Option(
+        "allow_loopback",
+        "bool",
+        ("Whether an instance may have a loopback address. That is the edge node itself, so it is refused outside of tests and single-node trials.",),
+        default=False,
+    ),
+    Option(
+        "accept_warning",
+        "bool",
+        ("Whether instances whose checks warn get traffic too, with Consul's C(Weights.Warning). By default only passing instances do.",),
+        default=False,
+    ),
+    Option(
+        "connect_timeout",
+        "duration",
+        ("How long a connection to an instance may take. Short, because a lost node answers nothing at all and another instance is waiting.",),
+        default="400ms",
+    ),
+    Option(
+        "read_timeout",
+        "duration",
+        ("How long an HTTP instance may be silent before the request fails. Also ends a WebSocket on which nothing is said for so long.",),
+        default="60s",
+    ),
+    Option("send_timeout", "duration", ("How long an HTTP instance may take nothing of a request before the request fails.",), default="60s"),
+    Option("idle_timeout", "duration", ("How long a TCP or TLS connection may be silent in both directions before it is closed.",), default="10m"),
+    Option("preread_timeout", "duration", ("How long a client may take for the TLS hello that carries the name it wants.",), default="5s"),
+    Option(
+        "max_fails",
+        "int",
+        ("Failed attempts within O(_input.fail_timeout) after which an instance gets no traffic for that time. V(0) turns it off.",),
+        default=1,
+        minimum=0,
+        maximum=100,
+    ),
+    Option("fail_timeout", "duration", ("The time that O(_input.max_fails) counts in, and that a failed instance is left alone.",), default="5s"),
+    Option(
+        "keepalive",
+        "int",
+        ("Idle connections that each worker keeps open to the instances of an HTTP service. V(0) turns reuse off.",),
+        default=32,
+        minimum=0,
+        maximum=10000,
+    ),
+    Option(
+        "keepalive_timeout",
+        "duration",
+        (
+            "How long an idle connection to an instance is kept.",
+            (
+                "Shorter than the keep-alive time of common servers (5 seconds), so that the edge closes first "
+                "and no request meets a connection that is just being closed."
+            ),
+        ),
+        default="4s",
+    ),
+    Option("keepalive_requests", "int", ("Requests after which a connection to an instance is closed.",), default=1000, minimum=1, maximum=1000000),
+    Option(
+        "next_upstream",
+        "list",
+        (
+            "What makes the edge try another instance of an HTTP service. An empty list means never.",
+            "A request that changes something (POST, LOCK, PATCH) is never sent twice.",
+            (
+                "Each condition listed here also counts for O(_input.max_fails). The status codes are therefore not in the default: "
+                "one page that answers 503 would take its instance out of service."
+            ),
+        ),
+        default=("error", "timeout"),
+        elements="choice",
+        choices=RETRY_CONDITIONS,
+    ),
+    Option(
+        "next_upstream_tries", "int", ("Instances that are tried for one request or connection, the first one included.",), default=3, minimum=1, maximum=100
+    ),
+    Option(
+        "next_upstream_timeout",
+        "duration",
+        ("Time after which no further instance is tried. Keeps a slow request from being repeated.",),
+        default="10s",
+    ),
+    Option("client_max_body_size", "size", ("Largest request body of an HTTP service. V(0) means any size.",), default="100m"),
+    Option(
+        "trusted_proxies",
+        "list",
+        (
+            "Addresses and networks of proxies in front of the edge whose C(X-Forwarded-For) and C(X-Forwarded-Proto) are believed.",
+            "Empty means that the edge is the outermost proxy and replaces what clients send.",
+        ),
+        default=(),
+        elements="network",
+    ),
+    Option(
+        "request_id",
+        "choice",
+        ("Whether a well-formed C(X-Request-ID) of the client is kept (V(accept)) or always replaced (V(generate)).",),
+        default="accept",
+        choices=("accept", "generate"),
+    ),
+    Option("canary", "dict", ("Gray release of HTTP services: how traffic gets to the instances with service meta C(edge_canary).",), suboptions=_CANARY),
+    Option(
+        "proxy_protocol",
+        "bool",
+        (
+            "Whether TCP services get a PROXY protocol header with the client's address, where the service meta C(edge_proxy_protocol) does not say otherwise.",
+            "A service that does not expect the header breaks with it.",
+        ),
+        default=False,
+    ),
+    Option("http_access_log", "log", ("File of the HTTP access log, or V(off).",), default="/var/log/nginx/edge-http.log"),
+    Option("tcp_access_log", "log", ("File of the TCP and TLS access log, or V(off).",), default="/var/log/nginx/edge-tcp.log"),
+    Option("log_format", "choice", ("Whether an access log line is a JSON object or plain C(key=value) text.",), default="json", choices=("json", "text")),
+    Option(
+        "map_hash_bucket_size",
+        "int",
+        ("Value of nginx's C(map_hash_bucket_size) in the stream block; long host names need it. V(0) leaves the directive out, for an operator who sets it.",),
+        default=512,
+        minimum=0,
+        maximum=65536,
+    ),
+    Option(
+        "max_services",
+        "int",
+        ("Services that each side serves at most. What comes later in the fixed order is refused.",),
+        default=5000,
+        minimum=1,
+        maximum=50000,
+    ),
+    Option("max_instances", "int", ("Instances of one service that are used at most.",), default=200, minimum=1, maximum=1000),
+    Option("max_reports", "int", ("Refusals that each side lists one by one. What is beyond is only counted.",), default=500, minimum=1, maximum=10000),
+)
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
+_HOST_PATTERN = re.compile(r"[a-z0-9_*](?:[a-z0-9_*-]{0,61}[a-z0-9_*])?")
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_DURATION = re.compile(r"[1-9][0-9]{0,8}(?:ms|s|m|h|d)")
+_SIZE = re.compile(r"(?:0|[1-9][0-9]{0,8})[kKmMgG]?")
+_LOG = re.compile(r"off|/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_HEADER = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?)?")
+_COOKIE = re.compile(r"[A-Za-z0-9_]{0,64}")
+# A label of 63 characters and its dot must fit in front of the domain in a name of 253.
+_DOMAIN_LENGTH = 253 - 64
+
+
+def _text(value: t.Any, allowed: str) -> str:
+    if not isinstance(value, str):
+        raise _Bad(allowed)
+    # A plain string: what comes from Ansible may be a subclass that carries tags.
+    return "".join(value)
+
+
+def _pattern(value: t.Any, pattern: re.Pattern[str], allowed: str) -> str:
+    text = _text(value, allowed)
+    if not pattern.fullmatch(text):
+        raise _Bad(allowed)
+    return text
+
+
+def _integer(value: t.Any, minimum: int, maximum: int) -> int:
+    allowed = f"an integer from {minimum} to {maximum}"
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise _Bad(allowed)
+    return int(value)
+
+
+def _domain(value: t.Any) -> str:
+    allowed = f"a domain name of letters, digits, hyphens and dots with at most {_DOMAIN_LENGTH} characters, such as apps.example.org"
+    text = _text(value, allowed).lower()
+    if len(text) > _DOMAIN_LENGTH or not _DOMAIN.fullmatch(text):
+        raise _Bad(allowed)
+    return text
+
+
+def _ip(value: t.Any) -> str:
+    allowed = "an IPv4 or IPv6 address without brackets, port or prefix length"
+    text = _text(value, allowed)
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise _Bad(allowed) from None
+    if "%" in text:
+        raise _Bad(allowed)
+    return str(address)
+
+
+def _network(value: t.Any) -> str:
+    allowed = "an IPv4 or IPv6 address or network such as 192.0.2.0/24, with no host bits set"
+    try:
+        return str(ipaddress.ip_network(_text(value, allowed)))
+    except ValueError:
+        raise _Bad(allowed) from None
+
+
+def _port_range(value: t.Any) -> str:
+    allowed = "a port from 1 to 65535 or a range such as 9000-9999 whose first port is not above its last"
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value, allowed)
+    match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
+    if not match:
+        raise _Bad(allowed)
+    first, last = int(match.group(1)), int(match.group(2) or match.group(1))
+    if not 1 <= first <= last <= 65535:
+        raise _Bad(allowed)
+    return f"{first}-{last}"
+
+
+def _value(option: Option, kind: str, value: t.Any, context: dict[str, t.Any]) -> t.Any:
+    """The checked value of anything but a list or dict."""
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise _Bad("true or false")
+        return bool(value)
+    if kind == "int":
+        return _integer(value, option.minimum, option.maximum)
+    if kind == "port":
+        return _integer(value, 1, 65535)
+    if kind == "choice":
+        allowed = "one of " + ", ".join(option.choices)
+        if _text(value, allowed) not in option.choices:
+            raise _Bad(allowed)
+        return _text(value, allowed)
+    if kind == "host_pattern":
+        domain = context.get("domain") or "the domain"
+        allowed = f"a host name directly below {domain}, where * may stand for any part of its first label, such as team1-*.{domain}"
+        label, dot, rest = _text(value, allowed).lower().partition(".")
+        if not dot or not _HOST_PATTERN.fullmatch(label) or rest != context.get("domain", rest):
+            raise _Bad(allowed)
+        return f"{label}.{rest}"
+    simple: dict[str, t.Callable[[t.Any], t.Any]] = {"domain": _domain, "ip": _ip, "network": _network, "port_range": _port_range}
+    if kind in simple:
+        return simple[kind](value)
+    patterns = {
+        "tag": (_TAG, "a tag of letters, digits, hyphens and underscores that begins with a letter or digit"),
+        "duration": (_DURATION, "a positive whole number with one of the units ms, s, m, h, d, such as 400ms"),
+        "size": (_SIZE, "a whole number with no unit or one of k, m, g, such as 100m"),
+        "log": (_LOG, "off, or an absolute path of letters, digits, dots, hyphens and underscores"),
+        "header": (_HEADER, "a header name of letters, digits and hyphens, or an empty string"),
+        "cookie": (_COOKIE, "a cookie name of letters, digits and underscores, or an empty string"),
+    }
+    return _pattern(value, *patterns[kind])
+
+
+def _shown(value: t.Any) -> str:
+    text = repr(str(value) if isinstance(value, str) else value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _check_list(option: Option, key: str, value: t.Any, context: dict[str, t.Any], errors: list[str]) -> tuple[t.Any, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, (list, tuple)):
+        errors.append(f"{key}: {_shown(value)} is not allowed, it must be a list")
+        return ()
+    checked: list[t.Any] = []
+    for number, element in enumerate(value):
+        try:
+            item = _value(option, option.elements, element, context)
+        except _Bad as bad:
+            errors.append(f"{key}[{number}]: {_shown(element)} is not allowed, it must be {bad}")
+            continue
+        if item not in checked:
+            checked.append(item)
+    return tuple(checked)
+
+
+def _check_dict(schema: tuple[Option, ...], prefix: str, given: t.Any, errors: list[str]) -> dict[str, t.Any]:
+    known = {option.name: option for option in schema}
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+            errors.append(f"{prefix}{_shown(key)} is not a known key, the nearest known key is {near[0]}")
+    checked: dict[str, t.Any] = {}
+    for option in schema:
+        key = prefix + option.name
+        if option.kind == "dict":
+            value = given.get(option.name, {})
+            if not isinstance(value, t.Mapping):
+                errors.append(f"{key}: {_shown(value)} is not allowed, it must be a dictionary")
+                value = {}
+            checked[option.name] = _check_dict(option.suboptions, f"{key}.", value, errors)
+        elif option.name not in given:
+            if option.required:
+                errors.append(f"{key} is required")
+            else:
+                checked[option.name] = option.default
+        elif option.kind == "list":
+            checked[option.name] = _check_list(option, key, given[option.name], checked, errors)
+        else:
+            try:
+                checked[option.name] = _value(option, option.kind, given[option.name], checked)
+            except _Bad as bad:
+                errors.append(f"{key}: {_shown(given[option.name])} is not allowed, it must be {bad}")
+    return checked
+
+
+def check_edge(edge: t.Any) -> dict[str, t.Any]:
+    """The edge description with every default filled in; raises :class:`EdgeError` that lists all errors."""
+    if not isinstance(edge, t.Mapping):
+        raise EdgeError([f"{_shown(edge)} is not allowed, the edge description must be a dictionary"])
+    errors: list[str] = []
+    checked = _check_dict(SCHEMA, "", edge, errors)
+    if not errors:
+        if checked["http_port"] == checked["tls_port"]:
+            errors.append(f"tls_port: {checked['tls_port']} is not allowed, it must differ from http_port")
+        if checked["tcp_tag"] == checked["tls_tag"]:
+            errors.append(f"tls_tag: {_shown(checked['tls_tag'])} is not allowed, it must differ from tcp_tag")
+    if errors:
+        raise EdgeError(errors)
+    return checked

@@ -1,0 +1,295 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Building blocks of the consul-template sources: what both sides of the edge check and report, in Go template language.
+
+Private to the collection. No Ansible import.
+
+How the templates are laid out: an action begins with ``{{-`` and so eats the line break before it; a line of output therefore
+brings its own line break in front. Values of the edge description come in through ``@NAME@`` marks, after they were checked.
+Nothing of the catalogue reaches the output except through a pattern, a range, or ``toJSON`` in a comment.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+# A service name that consul-template can ask for and that is one label of a host name. Its length is checked apart: that is cheaper.
+NAME = r"\A[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\z"
+NAME_LENGTH = 63
+PORT = r"\A[1-9][0-9]{0,4}\z"
+NAME_WITH_PORT = r"\A.+-[1-9][0-9]{0,4}\z"
+PERCENT = r"\A(?:100|[1-9]?[0-9])\z"
+TRUE = r"(?i)\A(?:1|true|yes|on)\z"
+FALSE = r"(?i)\A(?:0|false|no|off)\z"
+VERSION = r"\A[A-Za-z0-9][A-Za-z0-9._+-]*\z"
+
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+# Unicast only: not 0/8 (this host), 127/8 (loopback), 224/3 (multicast, reserved). 169.254/16 (link-local, often metadata services) is refused apart.
+_FIRST = r"(?:22[0-3]|2[01][0-9]|1[3-9][0-9]|12[0-689]|1[01][0-9]|[1-9][0-9]|[1-9])"
+IPV4 = rf"\A{_FIRST}(?:\.{_OCTET}){{3}}\z"
+IPV4_LOOPBACK = rf"\A127(?:\.{_OCTET}){{3}}\z"
+# Global (2000::/3) and unique local (fc00::/7) addresses, in the forms that nginx reads (it refuses "::" for one last group).
+# Leaves out loopback, link-local, multicast and every form that carries an IPv4 address.
+_GROUP = r"[0-9A-Fa-f]{1,4}"
+_IPV6_FIRST = r"(?:[23][0-9A-Fa-f]{3}|[fF][cCdD][0-9A-Fa-f]{2})"
+IPV6 = (
+    r"\A(?:"
+    + "|".join(
+        [rf"{_IPV6_FIRST}(?::{_GROUP}){{7}}"]
+        + [rf"{_IPV6_FIRST}{f'(?::{_GROUP}){{{before}}}' if before else ''}::(?:{_GROUP}(?::{_GROUP}){{0,{5 - before}}})?" for before in range(6)]
+    )
+    + r")\z"
+)
+
+_MARK = re.compile(r"@([A-Z][A-Z_0-9]*)@")
+
+
+def fill(text: str, **values: t.Any) -> str:
+    """The text with each ``@NAME@`` replaced by the value of ``name``; a missing or unused one is a mistake of ours."""
+    marks = {mark.lower() for mark in _MARK.findall(text)}
+    if marks != set(values):
+        raise KeyError(f"marks without value: {sorted(marks - set(values))}, values without mark: {sorted(set(values) - marks)}")
+    return _MARK.sub(lambda match: str(values[match.group(1).lower()]), text)
+
+
+def go_string(text: str) -> str:
+    """The text as a raw string of Go."""
+    if "`" in text:
+        raise ValueError("a raw string of Go can't hold a backquote")
+    return f"`{text}`"
+
+
+def go_ranges(variable: str, ranges: t.Iterable[str]) -> str:
+    """A condition that is true when the integer is in one of the ranges ``first-last``."""
+    tests = []
+    for item in ranges:
+        first, last = item.split("-")
+        tests.append(f"(and (ge {variable} {first}) (le {variable} {last}))")
+    return f"or {' '.join(tests)} false" if tests else "false"
+
+
+def go_host_labels(patterns: t.Iterable[str]) -> str:
+    """A Go pattern for the first labels of host name patterns."""
+    labels = [re.escape(pattern.partition(".")[0]).replace(r"\*", "[a-z0-9_-]*").replace(r"\-", "-") for pattern in patterns]
+    return rf"\A(?:{'|'.join(labels)})\z"
+
+
+def listen_addresses(settings: dict[str, t.Any]) -> list[str]:
+    """What goes in front of ``PORT`` in each ``listen``."""
+    if settings["listen_addresses"]:
+        return [f"[{address}]:" if ":" in address else f"{address}:" for address in settings["listen_addresses"]]
+    return ["", "[::]:"] if settings["ipv6"] else [""]
+
+
+# One refusal. Whatever comes from outside is cut and reduced to printable ASCII, and toJSON escapes it: it can't end the comment line,
+# and the line stays below the 4096 bytes that nginx reads of one comment.
+_SKIP = r"""
+{{- define "skip" }}
+{{- if lt (scratch.Get "skips") @MAX_REPORTS@ }}
+#! {{ toJSON . }}
+{{- end }}
+{{- scratch.Set "skips" (add 1 (scratch.Get "skips")) }}
+{{- end }}
+{{- define "plain" }}{{ regexReplaceAll `[^ -~]` "?" (printf "%.100s" .) }}{{ end }}
+{{- define "skip service" }}
+{{- template "skip" (sprig_dict "kind" "skipped" "side" "@SIDE@" "service" (executeTemplate "plain" .service) "reason" .reason) }}
+{{- end }}
+{{- define "skip instance" }}
+{{- template "skip" (sprig_dict "kind" "skipped" "side" "@SIDE@" "service" .service "instance" (executeTemplate "plain" .instance.ID)
+      "address" (executeTemplate "plain" .instance.Address) "port" .instance.Port "reason" .reason) }}
+{{- end }}
+{{- define "skips" }}
+{{- if gt (scratch.Get "skips") @MAX_REPORTS@ }}
+{{- $more := subtract @MAX_REPORTS@ (scratch.Get "skips") }}
+#! {{ toJSON (sprig_dict "kind" "skipped" "side" "@SIDE@" "service" "" "reason" "more refusals are not listed" "count" $more) }}
+{{- end }}
+{{- end }}"""
+
+# A service name, before anything is asked about it: consul-template exits on names that its query language can't express.
+# Leaves $why. What runs for every service or instance is written into its loop and keeps to variables: named templates and
+# scratch cost so much that a thousand services would be noticed.
+_NAME = r"""
+{{- $why := "" }}
+{{- if or (gt (len .Name) @NAME_LENGTH@) (not (regexMatch @NAME@ .Name)) }}
+{{- $why = "the name must be at most @NAME_LENGTH@ letters, digits, hyphens and underscores, with a letter or digit at both ends" }}
+{{- end }}"""
+NAME_CHECK = _NAME.replace("@NAME_LENGTH@", str(NAME_LENGTH)).replace("@NAME@", f"`{NAME}`")
+
+# Who gets which host name, as the map $claims of first label to service name. A name written in lower case comes first, the others in
+# byte order, whatever their health: a name is never taken from its owner because the owner is ill.
+_CLAIMS = r"""
+{{- $claims := sprig_dict }}
+{{- $names := sprig_dict }}
+{{- range services }}
+{{- if .Tags | contains "@TAG@" }}
+@NAME_CHECK@
+{{- $label := toLower .Name }}
+@HOST_RULES@
+{{- if $why }}
+{{- template "skip service" (sprig_dict "service" .Name "reason" $why) }}
+{{- else }}
+{{- $_ := sprig_set $names .Name $label }}
+{{- if or (eq .Name $label) (not (index $claims $label)) }}{{ $_ := sprig_set $claims $label .Name }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $name, $label := $names }}
+{{- $owner := index $claims $label }}
+{{- if ne $owner $name }}{{ template "skip service" (sprig_dict "service" $name "reason" (printf "the host name belongs to service %s" $owner)) }}{{ end }}
+{{- end }}"""
+_HOST_ALLOWED = r"""
+{{- if and (not $why) (not (regexMatch @PATTERN@ $label)) }}{{ $why = "the host name is not in host_names" }}{{ end }}"""
+_HOST_RESERVED = r"""
+{{- if and (not $why) (regexMatch @PATTERN@ $label) }}{{ $why = "the host name is in reserved_host_names" }}{{ end }}"""
+
+
+def host_claims(tag: str, settings: dict[str, t.Any]) -> str:
+    """Gives host names to the services that have the tag; leaves $claims."""
+    rules = ""
+    if settings["host_names"]:
+        rules += fill(_HOST_ALLOWED, pattern=go_string(go_host_labels(settings["host_names"])))
+    if settings["reserved_host_names"]:
+        rules += fill(_HOST_RESERVED, pattern=go_string(go_host_labels(settings["reserved_host_names"])))
+    return fill(_CLAIMS, tag=tag, name_check=NAME_CHECK, host_rules=rules)
+
+
+# An address as nginx wants it, or "-". Nodes are few: each distinct address is looked at once.
+_ADDRESS = r"""
+{{- define "address" }}
+{{- $to := "-" }}
+{{- with .address }}
+{{- if gt (len .) 45 }}
+{{- else if regexMatch @IPV4@ . }}{{ if not (sprig_hasPrefix "169.254." .) }}{{ $to = . }}{{ end }}
+{{- else if regexMatch @IPV6@ . }}{{ $to = printf "[%s]" . | toLower }}
+@LOOPBACK@
+{{- end }}
+{{- end }}
+{{- $_ := sprig_set .cache .address $to }}
+{{- end }}
+{{- $addresses := sprig_dict }}"""
+_ADDRESS_LOOPBACK = r"""
+{{- else if regexMatch @IPV4_LOOPBACK@ . }}{{ $to = . }}
+{{- else if eq . "::1" }}{{ $to = "[::1]" }}"""
+
+# The instance that is the dot. Leaves $why (empty when it is usable), $server and $weight.
+_INSTANCE = r"""
+{{- $why := "" }}
+{{- $weight := 100 }}
+{{- $consul := .Weights.Passing }}
+@WARNING@
+{{- $address := index $addresses .Address }}
+{{- if not $address }}
+{{- template "address" (sprig_dict "cache" $addresses "address" .Address) }}
+{{- $address = index $addresses .Address }}
+{{- end }}
+{{- if @UNUSABLE@ }}{{ $why = "not healthy" }}{{ if eq .Status "maintenance" }}{{ $why = "in maintenance" }}{{ end }}
+{{- else if eq $address "-" }}{{ $why = "the address must be a unicast IPv4 or IPv6 address@LOOPBACK_TEXT@" }}
+{{- else if or (lt .Port 1) (gt .Port 65535) }}{{ $why = "the port must be from 1 to 65535" }}
+@CLOSED@
+{{- else if ne $consul 1 }}
+@WARNING_ZERO@
+{{- if gt $consul 65535 }}{{ $consul = 65535 }}{{ end }}
+{{- if gt $consul 0 }}{{ $weight = multiply 100 $consul }}{{ end }}
+{{- end }}
+{{- if not $why }}
+{{- with index .ServiceMeta "edge_weight" }}
+{{- if not (regexMatch @PERCENT@ .) }}{{ $why = "meta edge_weight must be an integer from 0 to 100" }}
+{{- else if eq . "0" }}{{ $why = "edge_weight is 0" }}
+{{- else }}{{ $weight = divide 100 (multiply $weight (parseInt .)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $server := printf "%s:%d" $address .Port }}"""
+
+
+def instance_check(settings: dict[str, t.Any]) -> str:
+    """The check of the instance that is the dot."""
+    warning = settings["accept_warning"]
+    closed = " ".join(str(port) for port in settings["backend_reserved_ports"])
+    return fill(
+        _INSTANCE,
+        warning='{{- if eq .Status "warning" }}{{ $consul = .Weights.Warning }}{{ end }}' if warning else "",
+        warning_zero='{{- if and (le $consul 0) (eq .Status "warning") }}{{ $why = "warns and Weights.Warning is 0" }}{{ end }}' if warning else "",
+        unusable='and (ne .Status "passing") (ne .Status "warning")' if warning else 'ne .Status "passing"',
+        closed=f'{{{{- else if eq .Port {closed} }}}}{{{{ $why = "the port is in backend_reserved_ports" }}}}' if closed else "",
+        percent=go_string(PERCENT),
+        loopback_text="" if settings["allow_loopback"] else ", and not loopback",
+    )
+
+
+# One more instance with the version that it says it has, in the map $versions. Versions are few: each distinct one is looked at once.
+_VERSION = r"""
+{{- with index .ServiceMeta "version" }}
+{{- $kept := index $checked_versions . }}
+{{- if not $kept }}
+{{- $kept = "-" }}{{ if and (le (len .) 40) (regexMatch @VERSION@ .) }}{{ $kept = "+" }}{{ end }}
+{{- $_ := sprig_set $checked_versions . $kept }}
+{{- end }}
+{{- if eq $kept "+" }}
+{{- $seen := index $versions . }}
+{{- if $seen }}{{ $_ := sprig_set $versions . (add 1 $seen) }}
+{{- else if lt (len $versions) 8 }}{{ $_ := sprig_set $versions . 1 }}
+{{- end }}
+{{- end }}
+{{- end }}"""
+VERSION_COUNT = _VERSION.replace("@VERSION@", f"`{VERSION}`")
+
+# The servers of one upstream, from a map of address to weight. Equal weights are left out, others are divided by what they have in
+# common (of 100): nginx raises a server's weight step by step after a failure, so small numbers recover sooner.
+_SERVERS = r"""
+{{- define "weighted servers" }}
+{{- $low := 0 }}{{ $high := 0 }}{{ $by := 1 }}
+{{- range .servers }}{{ if or (eq $low 0) (lt . $low) }}{{ $low = . }}{{ end }}{{ if gt . $high }}{{ $high = . }}{{ end }}{{ end }}
+{{- if ne $low $high }}
+{{- range $common := sprig_list 100 50 25 20 10 5 4 2 }}
+{{- if eq $by 1 }}
+{{- $by = $common }}{{ range $.servers }}{{ if modulo $common . }}{{ $by = 1 }}{{ end }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $server, $weight := .servers }}
+    server {{ $server }}{{ if ne $low $high }} weight={{ divide $by $weight }}{{ end }} max_fails=@MAX_FAILS@ fail_timeout=@FAIL_TIMEOUT@{{ $.more }};
+{{- end }}
+{{- end }}
+{{- define "some" }}
+{{- $some := sprig_dict }}
+{{- range $server, $weight := . }}{{ if lt (len $some) 20 }}{{ $_ := sprig_set $some $server $weight }}{{ end }}{{ end }}
+{{- scratch.Set "some" $some }}
+{{- end }}"""
+_UPSTREAM_SERVERS = r"""
+{{- if $mixed }}{{ template "weighted servers" (sprig_dict "servers" @MAP@ "more" "@MORE@") }}
+{{- else }}
+{{- range $server, $_ := @MAP@ }}
+    server {{ $server }} max_fails=@MAX_FAILS@ fail_timeout=@FAIL_TIMEOUT@@MORE@;
+{{- end }}
+{{- end }}"""
+
+
+def upstream_servers(variable: str, settings: dict[str, t.Any], more: str = "") -> str:
+    """The server lines of an upstream from a map of address to weight; reads $mixed."""
+    return fill(_UPSTREAM_SERVERS, map=variable, more=more, max_fails=settings["max_fails"], fail_timeout=settings["fail_timeout"])
+
+
+def zone_size(count: str) -> str:
+    """Memory for so many servers: nginx puts some 50 into 64k."""
+    return f"{{{{ if lt {count} 32 }}}}64{{{{ else }}}}{{{{ multiply 64 (add 1 (divide 32 {count})) }}}}{{{{ end }}}}k"
+
+
+def common_defines(side: str, settings: dict[str, t.Any]) -> str:
+    """The named templates that both sides use, and what they keep during one rendering."""
+    loopback = fill(_ADDRESS_LOOPBACK, ipv4_loopback=go_string(IPV4_LOOPBACK)) if settings["allow_loopback"] else ""
+    return "".join(
+        [
+            '\n{{- scratch.Set "skips" 0 }}\n{{- $checked_versions := sprig_dict }}',
+            fill(_SKIP, side=side, max_reports=settings["max_reports"]),
+            fill(_ADDRESS, ipv4=go_string(IPV4), ipv6=go_string(IPV6), loopback=loopback),
+            fill(_SERVERS, max_fails=settings["max_fails"], fail_timeout=settings["fail_timeout"]),
+        ]
+    )
+
+
+def without_blank_lines(text: str) -> str:
+    """The text without the empty lines that unused building blocks leave behind."""
+    return "\n".join(line for line in text.split("\n") if line.strip())

@@ -1,0 +1,138 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Test a candidate before it is live.
+
+nginx reads the edge through a fixed link, so testing a candidate means showing nginx another target of that link. Two ways were weighed: a
+mount namespace with the candidate bound over the link's target needs CAP_SYS_ADMIN, which many containers and every well fenced unit lack,
+and where it is missing nothing could be applied at all. So the configuration directory is mirrored instead: directories are real, files are
+links, and only files that name the directory or the link are copied with those names changed. Not to be fooled by a path that the mirror
+misses, nginx is asked for the files it read (-T), and the candidate has to be among them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from .nginxconf import ConfigError, Document, Listener, parse_listen
+from .render import EDGE_HTTP, EDGE_STREAM
+from .system import Config, Trouble, remove_tree, run
+
+MAX_COPIED = 4 << 20
+_PID = re.compile(rb"^([ \t]*)pid[ \t]+[^;{}\n]+;", re.MULTILINE)
+_MESSAGE = re.compile(r"^(?:nginx:|[\d/]+ [\d:]+) \[(?P<level>emerg|alert|crit|error|warn)\] (?:\d+#\d+: )?(?P<text>.*?)(?: in (?P<file>/\S+):(?P<line>\d+))?$")
+HOOKS = ("conf.d/00-edge.conf", "modules-enabled/99-edge-stream.conf")
+REMEDIES = (
+    ('"stream" directive is duplicate', "there can be one stream block, and the edge brings it; take the other one out"),
+    ('unknown directive "stream"', "the stream module is not loaded; install libnginx-mod-stream and keep modules-enabled included"),
+    ("a duplicate default server", "the edge owns the default server of its port; take default_server out of the other listen line"),
+    ("directive is duplicate", "take it out of one place; the edge's own come from the role's variables nginx_worker_* and nginx_http_options"),
+    ("could not build server_names_hash", "raise it in nginx_http_options"),
+)
+
+
+def mirror(source: str, copy: str, changes: list[tuple[bytes, bytes]]) -> None:
+    """Mirror a configuration directory."""
+    os.mkdir(copy, 0o700)
+    real = os.path.realpath(source)
+    for entry in os.scandir(source):
+        target = f"{copy}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            mirror(entry.path, target, changes)
+            continue
+        if entry.is_dir():
+            inside = os.path.realpath(entry.path)
+            os.symlink(copy + inside[len(real) :] if inside.startswith(real + "/") else inside, target)
+            continue
+        data = _readable(entry)
+        changed = data
+        if data is not None:
+            for old, new in changes:
+                changed = changed.replace(old, new) if changed is not None else None
+            if entry.name == "nginx.conf" and changed is not None:
+                # The test would leave an empty pid file behind where nginx does not run.
+                changed = _PID.sub(rb"\1pid " + os.fsencode(f"{copy}/nginx.pid").replace(b"\\", b"\\\\") + b";", changed)
+        if changed is None or changed == data:
+            os.symlink(entry.path, target)
+        else:
+            with open(target, "wb") as handle:
+                handle.write(changed)
+
+
+def _readable(entry: os.DirEntry[str]) -> bytes | None:
+    try:
+        if not entry.is_file() or entry.stat().st_size > MAX_COPIED:
+            return None
+        with open(entry.path, "rb") as handle:
+            return handle.read()
+    except OSError:
+        return None
+
+
+def explain(stderr: str, config: Config, tree: str, copy: str, documents: dict[str, Document]) -> tuple[str, str]:
+    """(blame, one sentence) from what nginx said about a mirror: real file names, whose file it is, and the remedy where one is known."""
+    directory = os.path.dirname(config.nginx_conf)
+    found = None
+    for line in stderr.splitlines():
+        match = _MESSAGE.match(line)
+        if match and match.group("level") != "warn":
+            found = match
+            break
+    if found is None:
+        return "host", "nginx refused the configuration without saying why: " + (" ".join(stderr.split())[-300:] or "no output")
+    text = found.group("text").replace(copy, directory).replace(tree, config.live)
+    remedy = next((f"; {advice}" for sign, advice in REMEDIES if sign in text), "")
+    path, line_number = found.group("file"), int(found.group("line") or 0)
+    if path is None:
+        return ("operator" if directory + "/" in text else "host"), f"nginx: {text}{remedy}"
+    if path.startswith(tree + "/"):
+        inner = path[len(tree) + 1 :]
+        name = {EDGE_HTTP: "http.conf", EDGE_STREAM: "stream.conf"}.get(inner)
+        if name is None:
+            return "platform", f"the edge's own {inner}, line {line_number}: {text}{remedy}"
+        subject = documents[inner].subject_at(line_number) if inner in documents else ""
+        return "staged", f"staged {name}, line {line_number}{f' ({subject})' if subject else ''}: {text}{remedy}"
+    real = path.replace(copy + "/", directory + "/", 1)
+    if real in [f"{directory}/{hook}" for hook in HOOKS]:
+        return "platform", f"the edge's own {real}, line {line_number}: {text}{remedy}"
+    return "operator", f"the operator's own file {real}, line {line_number}: {text}{remedy}"
+
+
+def foreign_listeners(dump: str, tree: str) -> set[Listener]:
+    """Sockets of the operator's own servers, from what ``nginx -T`` prints."""
+    found: set[Listener] = set()
+    parts = re.split(r"^# configuration file (/.*):$", dump, flags=re.MULTILINE)
+    for path, text in zip(parts[1::2], parts[2::2]):
+        if not path.startswith(f"{tree}/"):
+            try:
+                directives = Document(text).walk()
+            except ConfigError:
+                # nginx knows more than this reader (Lua blocks, for one).
+                continue
+            for directive in directives:
+                if directive.name == "listen":
+                    found.update(parse_listen(directive.args))
+    return found
+
+
+def check_tree(config: Config, tree: str, documents: dict[str, Document]) -> set[Listener]:
+    """Let nginx test the whole configuration as it would be with the tree live; raises what is wrong. Gives the operator's own sockets."""
+    directory, copy = os.path.dirname(config.nginx_conf), f"{config.state_dir}/check"
+    remove_tree(copy)
+    changes = [(os.fsencode(f"{directory}/"), os.fsencode(f"{copy}/")), (os.fsencode(f"{config.live}/"), os.fsencode(f"{tree}/"))]
+    try:
+        mirror(directory, copy, changes)
+        result = run([config.nginx_binary, "-T", "-c", f"{copy}/{os.path.basename(config.nginx_conf)}"], 60)
+    except FileNotFoundError as error:
+        raise Trouble("host", f"{error.filename} is not there; install nginx (the site playbook does)") from error
+    finally:
+        remove_tree(copy)
+    if result.status != 0:
+        blame, message = explain(result.stderr, config, tree, copy, documents)
+        raise Trouble(blame, message)
+    for part, hook in (("http/50-edge.conf", HOOKS[0]), ("main/edge.conf", HOOKS[1])):
+        if f"\n# configuration file {tree}/{part}:\n" not in "\n" + result.stdout:
+            remedy = f"include {os.path.dirname(hook)}/*.conf there, or run the site playbook"
+            raise Trouble("operator", f"{config.nginx_conf} does not read {directory}/{hook}: {remedy}")
+    return foreign_listeners(result.stdout, tree)

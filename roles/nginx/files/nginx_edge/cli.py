@@ -1,0 +1,139 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``nginx-edge-apply``."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+from typing import Any
+
+from .engine import Engine, Result
+from .system import Config, Trouble, load_config, notify_result
+
+CONFIG = "/etc/nginx-edge/apply.json"
+FIRST_FD = 3
+
+
+def _code() -> float:
+    """The age of the program's own files."""
+    folder = os.path.dirname(__file__)
+    return max(os.stat(f"{folder}/{name}").st_mtime for name in os.listdir(folder) if name.endswith(".py"))
+
+
+def serve_requests(path: str) -> int:
+    """Started by the socket: one run answers every request that waits; those that come meanwhile get the next run.
+
+    The program stays for a while after the last one, which spares the next change a start. A newer program on the disk ends it at once."""
+    count = int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
+    listeners = [socket.socket(fileno=FIRST_FD + number) for number in range(count)]
+    poller, code = select.poll(), _code()
+    for listener in listeners:
+        listener.setblocking(False)
+        poller.register(listener, select.POLLIN)
+    while True:
+        waiting: list[Any] = []
+        for listener in listeners:
+            while True:
+                try:
+                    waiting.append(listener.accept()[0])
+                except OSError:
+                    break
+        config = load_config(path)
+        result = Engine(config).apply()
+        notify_result(waiting, f"{result.outcome}: {result.message}")
+        # What is left in the socket starts the program again.
+        if not listeners or code != _code() or not poller.poll(config.linger * 1000) or code != _code():
+            return 0
+
+
+def as_json(result: Result) -> str:
+    """A result for programs."""
+    import json
+
+    return json.dumps(result._asdict())
+
+
+def main(argv: list[str]) -> int:
+    """Run the command. For what a person or a playbook asks the exit status tells the truth; a request by another program ends with 0."""
+    os.umask(0o022)
+    if argv == ["--service"]:
+        try:
+            return serve_requests(CONFIG)
+        except Trouble as trouble:
+            print(f"<3>nginx-edge: failed: {trouble.message}", file=sys.stderr)
+            return 0
+    return _for_people(argv)
+
+
+def _for_people(argv: list[str]) -> int:
+    import argparse
+
+    about = "Bring the staged edge configuration to nginx, checked. Without an option: apply now; the exit status is 0 whatever happens."
+    parser = argparse.ArgumentParser(prog="nginx-edge-apply", description=about)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--strict", action="store_true", help="apply, and let the exit status tell whether all is well")
+    what.add_argument("--check", action="store_true", help="judge what is staged without applying it")
+    what.add_argument("--status", action="store_true", help="show what is live, what was skipped and what failed")
+    what.add_argument("--confirm-shrink", action="store_true", help="apply although most services vanish")
+    what.add_argument("--rollback", nargs="?", const="", metavar="GENERATION", help="go back to the generation before, or to the one named, and hold changes")
+    what.add_argument("--resume", action="store_true", help="end the hold of --rollback and apply what is staged")
+    what.add_argument("--diff", nargs="*", metavar="GENERATION", help="show what changed between two generations (default: the last two)")
+    what.add_argument("--service", action="store_true", help="answer the requests of the socket (for systemd)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--config", default=CONFIG, metavar="FILE", help="default: %(default)s")
+    options = parser.parse_args(argv)
+    try:
+        if options.service:
+            return serve_requests(options.config)
+        engine = Engine(load_config(options.config))
+        if options.status:
+            return _status(engine, options.json)
+        if options.diff is not None:
+            sys.stdout.write(engine.diff(*[*options.diff, None, None][:2]))
+            return 0
+        if options.check:
+            result = engine.check()
+        elif options.rollback is not None:
+            result = engine.rollback(options.rollback or None)
+        elif options.resume:
+            result = engine.resume()
+        else:
+            result = engine.apply(options.confirm_shrink)
+    except (Trouble, OSError) as error:
+        result = Result("failed", str(error), None, False, getattr(error, "blame", "host"))
+    print(as_json(result) if options.json else f"{result.outcome}: {result.message}")
+    named = options.rollback is not None or options.diff is not None
+    truthful = named or options.strict or options.check or options.status or options.confirm_shrink or options.resume
+    return int(truthful and (result.outcome in ("failed", "refused") or (not result.serving and not options.check)))
+
+
+def _status(engine: Engine, json_wanted: bool) -> int:
+    document = engine.status()
+    if json_wanted:
+        import json
+
+        print(json.dumps(document, indent=1))
+        return int(not document["up_to_date"])
+    last = document["last"] or {}
+    lines = [
+        f"generation  {document['generation']} ({'nginx serves it' if document['serving'] else 'NOT SERVED; nginx answers: ' + str(document['answered'])})",
+        f"up to date  {'yes' if document['up_to_date'] else 'NO'}",
+        f"last run    {last.get('outcome', 'none')}: {last.get('message', '')}",
+    ]
+    lines += [f"served      {entry.get('side', '')}/{entry.get('service', '')}" for entry in document["services"]]
+    lines += [f"skipped     {entry.get('side', '')}/{entry.get('service', '')}: {entry.get('reason', '')}" for entry in document["skipped"]]
+    if document["hold"]:
+        lines.append(f"HELD        since the rollback from {document['hold'].get('from')}; end it with nginx-edge-apply --resume")
+    if document["refused"]:
+        lines.append(f"REFUSED     {document['refused']['gone_count']} services would vanish; nginx-edge-apply --confirm-shrink, or bring them back")
+    lines += [f"failed      {entry['path']}: {entry['reason']}" for entry in document["failed"]]
+    lines += [f"history     {entry['generation']}  {entry.get('note', '')}" for entry in document["history"]]
+    print("\n".join(lines))
+    return int(not document["up_to_date"])
+
+
+__all__ = ["Config", "main"]

@@ -1,0 +1,616 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run: read what is staged, build, test, swap, reload, verify; or take back, and say why."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any, NamedTuple
+
+from . import state as states
+from .check import check_tree
+from .nginxconf import ConfigError, Document, Listener, clash, listeners, objections, parse_listen
+from .render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, render
+from .report import dropped_too_many, served
+from .system import Config, Lock, Nginx, Trouble, read_staged, read_text, remove_tree, replace_file, swap_link, sync_path, write_file
+
+FAILED_KEPT = 5
+SEVERITY = {"applied": 6, "unchanged": 6, "repaired": 5, "rolled_back": 5, "held": 5, "refused": 4, "failed": 3}
+
+
+class Result(NamedTuple):
+    """How a run ended. ``serving`` is the truth about the edge, ``outcome`` about what was asked."""
+
+    outcome: str
+    message: str
+    generation: str | None
+    serving: bool
+    blame: str = ""
+    changed: bool = False
+    duration_ms: int = 0
+
+
+def log(outcome: str, message: str) -> None:
+    """One line for the journal, with its priority."""
+    prefix = f"<{SEVERITY.get(outcome, 5)}>" if os.environ.get("JOURNAL_STREAM") else ""
+    print(f"{prefix}nginx-edge: {outcome}: {message}", file=sys.stderr, flush=True)
+
+
+class Engine:
+    """The checked apply on one host."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.nginx = Nginx(config)
+        self.state = states.empty()
+        self.state_changed = False
+
+    # -- small parts ------------------------------------------------------------------------------------------------------
+
+    def path(self, *parts: str) -> str:
+        """A path below the state directory."""
+        return "/".join((self.config.state_dir, *parts))
+
+    def tree(self, generation: str) -> str:
+        """The directory of a generation."""
+        return self.path("trees", generation)
+
+    def lock(self) -> Lock:
+        """The lock of a run."""
+        return Lock(self.path("lock"), max(60.0, 6 * self.config.timeout))
+
+    def step(self, name: str) -> None:
+        """A place at which a test may end the program without warning, or halt it to change the world meanwhile."""
+        if self.config.testing:
+            for variable, number in (("NGINX_EDGE_CRASH", signal.SIGKILL), ("NGINX_EDGE_HALT", signal.SIGSTOP)):
+                if os.environ.get(variable) == name:
+                    os.kill(os.getpid(), number)
+
+    def linked(self) -> str | None:
+        """The generation that the live link names."""
+        try:
+            return os.path.basename(os.readlink(self.config.live))
+        except OSError:
+            return None
+
+    def trees(self) -> list[str]:
+        """Every generation on the disk."""
+        try:
+            return sorted(os.listdir(self.path("trees")))
+        except FileNotFoundError:
+            return []
+
+    def complete(self, generation: str | None) -> bool:
+        """Whether a tree holds all that nginx reads."""
+        return bool(generation) and all(os.path.isfile(f"{self.tree(generation or '')}/{name}") for name in READ_BY_NGINX)
+
+    def load(self) -> None:
+        """Read the state file."""
+        self.state = states.load(read_text(self.path("state.json")))
+
+    def report_of(self, generation: str | None) -> dict[str, Any]:
+        """The report of a generation."""
+        import json
+
+        try:
+            found = json.loads(read_text(f"{self.tree(generation)}/report.json") or "{}") if generation else {}
+        except ValueError:
+            found = {}
+        return found if isinstance(found, dict) else {}
+
+    def save(self, serving: bool) -> None:
+        """Write the state, then what is derived from it."""
+        import json
+
+        replace_file(self.path("state.json"), states.dump(self.state))
+        report = self.report_of(self.state["live"])
+        replace_file(self.path("status.json"), json.dumps(states.status(self.state, report, serving), indent=1) + "\n", sync=False)
+        replace_file(self.path("metrics.prom"), states.metrics(self.state, report, serving), sync=False)
+
+    def sockets_of(self, generation: str) -> set[Listener]:
+        """The sockets that a tree wants."""
+        found = set()
+        for name in READ_BY_NGINX[1:]:
+            for directive in Document(read_text(f"{self.tree(generation)}/{name}") or "").walk():
+                if directive.name == "listen":
+                    found.update(parse_listen(directive.args))
+        return found
+
+    # -- reading ----------------------------------------------------------------------------------------------------------
+
+    def source(self) -> Source:
+        """What is staged; a file that is missing is taken from the live generation."""
+        texts = []
+        for name, kept in (("http.conf", STAGED_HTTP), ("stream.conf", STAGED_STREAM)):
+            text = read_staged(self.path("staging"), name, self.config.max_staged_bytes)
+            if text is None:
+                text = read_text(f"{self.config.live}/{kept}") or ""
+            texts.append(text)
+        return Source(texts[0], texts[1], *self.source_base())
+
+    def source_base(self) -> tuple[str, str]:
+        """The site's own part: (http, main)."""
+        http, main = (read_text(f"{self.config.base_dir}/{name}") for name in ("http.conf", "main.conf"))
+        if http is None or main is None:
+            raise Trouble("platform", f"{self.config.base_dir}/http.conf or main.conf is missing; run the site playbook again")
+        return http, main
+
+    @staticmethod
+    def parse(source: Source) -> Wanted:
+        """Parse and judge the texts."""
+        documents = []
+        for name, text, ours in (("http.conf", source.http, False), ("stream.conf", source.stream, False), ("http.conf", source.base_http, True)):
+            label, blame = (f"/etc/nginx-edge/{name}", "platform") if ours else (f"staged {name}", "staged")
+            try:
+                document = Document(text)
+            except ConfigError as error:
+                raise Trouble(blame, f"{label}, line {error.line}: {error}") from error
+            if not ours:
+                for line, reason in objections(document):
+                    subject = document.subject_at(line)
+                    raise Trouble(blame, f"{label}, line {line}{f' ({subject})' if subject else ''}: {reason}")
+            documents.append(document)
+        return Wanted(source, *documents)
+
+    def rendered(self, wanted: Wanted, generation: str) -> Rendered:
+        """The tree for what is wanted, as far as its sockets can be had now."""
+        config, master = self.config, self.nginx.master()
+        complete = render(wanted, {}, generation, config.state_dir, config.status_port)
+        needed = wanted.listeners(config.status_port)
+        unusable = self.nginx.unusable(complete.listeners, master)
+        for listener in sorted(needed & unusable.keys()):
+            raise Trouble("host", f"{listener} {unusable[listener]}; free it, or give the edge another port or address")
+        foreign = [Listener(*entry) for entry in self.state["foreign"]]
+        for listener in listeners(wanted.stream):
+            if any(clash(listener, other) for other in needed):
+                unusable[listener] = "is the http side's"
+            elif any(clash(listener, other) for other in foreign):
+                unusable[listener] = "is used by the operator's own nginx configuration"
+        return render(wanted, unusable, generation, config.state_dir, config.status_port) if unusable else complete
+
+    def on_disk(self, generation: str, files: dict[str, str]) -> bool:
+        """Whether a tree is exactly these files."""
+        return all(read_text(f"{self.tree(generation)}/{name}") == text for name, text in files.items())
+
+    # -- changing ---------------------------------------------------------------------------------------------------------
+
+    def build(self, generation: str, files: dict[str, str]) -> str:
+        """Write a tree. Nothing refers to it yet."""
+        tree = self.tree(generation)
+        remove_tree(tree)
+        for part in ("", "/main", "/http", "/stream", "/staged"):
+            os.makedirs(tree + part, 0o755)
+        for name, text in files.items():
+            write_file(f"{tree}/{name}", text, sync=False)
+        return tree
+
+    def sync_tree(self, tree: str) -> None:
+        """Bring a tree to the disk before it becomes the live one."""
+        for name in (*READ_BY_NGINX, "main", "http", "stream", "."):
+            sync_path(f"{tree}/{name}")
+        sync_path(self.path("trees"))
+
+    def switch(self, generation: str, sockets: set[Listener], good_workers: frozenset[int] = frozenset()) -> str:
+        """Make a generation live in the running nginx, which is started if need be; an empty text, or what is wrong."""
+        swap_link(self.config.live, f"trees/{generation}")
+        self.step("swapped")
+        return self.serve(generation, sockets, good_workers)
+
+    def serve(self, generation: str, sockets: set[Listener], good_workers: frozenset[int] = frozenset()) -> str:
+        """Let nginx take what the link names and wait until it has. Good workers are known to serve it already and may stay."""
+        deadline = time.monotonic() + self.config.timeout
+        master = self.nginx.master()
+        workers = self.nginx.active_workers(master) if master else set()
+        if master:
+            try:
+                os.kill(master, signal.SIGHUP)
+            except ProcessLookupError:
+                master = 0
+        if not master:
+            trouble = self.nginx.start()
+            if trouble:
+                unusable = self.nginx.unusable(sockets, 0)
+                held = "; ".join(f"{listener} {reason}" for listener, reason in sorted(unusable.items()))
+                return f"nginx does not start: {held or ' '.join(trouble.split())[-400:]}"
+        self.step("signalled")
+        return self.nginx.wait_for(generation, sockets, workers - good_workers, deadline)
+
+    def ensure(self, generation: str) -> tuple[bool, bool, str]:
+        """Let nginx serve a generation that is already linked: (serves it, something was done, what is wrong)."""
+        if self.nginx.generation() == generation and self.nginx.master():
+            return True, False, ""
+        trouble = self.serve(generation, self.sockets_of(generation))
+        return not trouble, True, trouble
+
+    # -- recovery ---------------------------------------------------------------------------------------------------------
+
+    def recover(self) -> list[str]:
+        """Finish or take back what an earlier run left half done; what was done, in words."""
+        done: list[str] = []
+        state, linked = self.state, self.linked()
+        pending = state["pending"]
+        if pending is not None:
+            target, before = pending["to"], pending.get("from")
+            if linked == target and self.complete(target):
+                trouble = self.serve(target, self.sockets_of(target))
+                if not trouble:
+                    self.commit(target, str(pending.get("note", "")), set(pending.get("services") or []))
+                    done.append(f"generation {target} of an interrupted run was verified and kept")
+                elif self.complete(before):
+                    self.keep_failed(target, f"after an interrupted run: {trouble}")
+                    self.switch(str(before), self.sockets_of(str(before)))
+                    done.append(f"generation {target} of an interrupted run was taken back: {trouble}")
+            elif linked != target:
+                remove_tree(self.tree(target))
+            state["pending"] = None
+            self.state_changed = True
+            linked = self.linked()
+        if linked is None or not self.complete(linked):
+            known = [entry["generation"] for entry in state["history"]]
+            candidates = [state["live"], *reversed(known), *reversed(self.trees())]
+            found = next((name for name in candidates if self.complete(name) and not self.refused_by_nginx(name)), None)
+            if found is not None:
+                swap_link(self.config.live, f"trees/{found}")
+                done.append(f"the live link was gone or broken and names generation {found} again")
+            elif linked is not None:
+                os.unlink(self.config.live)
+            linked = found
+        if state["live"] != linked:
+            state["live"] = linked
+            self.state_changed = True
+        if not state["history"] and linked is not None:
+            # A lost state file: the trees are all there is to go back to.
+            names = [name for name in self.trees() if name != linked and self.complete(name)] + [linked]
+            state["history"] = [{"generation": name, "activated": round(time.time(), 3), "services": None, "note": "found"} for name in names]
+        kept = {entry["generation"] for entry in state["history"]} | {linked}
+        for name in self.trees():
+            if name not in kept:
+                remove_tree(self.tree(name))
+        return done
+
+    def commit(self, generation: str, note: str, services: set[str]) -> None:
+        """A generation is live and verified."""
+        state, now = self.state, time.time()
+        state["live"], state["pending"], state["refused"] = generation, None, None
+        state["next"] = max(state["next"], int(generation) + 1)
+        history = [entry for entry in state["history"] if entry["generation"] != generation]
+        state["history"] = [*history, {"generation": generation, "activated": round(now, 3), "services": len(services), "note": note}]
+        states.remember_seen(state, services, now, self.config.shrink_window)
+        kept = states.prune_history(state, self.config.history)
+        for name in self.trees():
+            if name not in kept:
+                remove_tree(self.tree(name))
+        self.state_changed = True
+
+    def keep_failed(self, generation: str, reason: str) -> str:
+        """Keep a candidate and the reason for people; the same failure again replaces the older copy."""
+        folder = self.path("failed")
+        os.makedirs(folder, 0o750, exist_ok=True)
+        names = sorted(os.listdir(folder))
+        if names and read_text(f"{folder}/{names[-1]}/reason.txt") == reason + "\n":
+            remove_tree(f"{folder}/{names.pop()}")
+        now = time.time()
+        target = f"{folder}/{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z-{generation}"
+        remove_tree(target)
+        os.rename(self.tree(generation), target)
+        os.chmod(target, 0o750)
+        write_file(f"{target}/reason.txt", reason + "\n", sync=False)
+        for name in names[: max(0, len(names) + 1 - FAILED_KEPT)]:
+            remove_tree(f"{folder}/{name}")
+        return target
+
+    # -- runs -------------------------------------------------------------------------------------------------------------
+
+    def finish(self, started: float, result: Result, quiet: bool = False) -> Result:
+        """Write down and say how a run ended. A full disk must not hide the result."""
+        state = self.state
+        result = result._replace(duration_ms=round((time.monotonic() - started) * 1000))
+        before = state["last"] or {}
+        entry = {"time": round(time.time(), 3), **{key: value for key, value in result._asdict().items() if key != "changed"}}
+        same = all(before.get(key) == entry[key] for key in ("outcome", "message", "generation", "serving", "blame"))
+        if result.outcome == "unchanged":
+            if before.get("outcome") not in (None, "applied", "repaired", "unchanged") or not before.get("serving", True):
+                state["last"], state["refused"], self.state_changed = {**entry, "outcome": "applied"}, None, True
+        else:
+            state["counters"][result.outcome] = state["counters"].get(result.outcome, 0) + 1
+            state["last"], self.state_changed = entry, True
+            if result.outcome in ("failed", "refused"):
+                state["last_failure"] = entry
+        if self.state_changed:
+            try:
+                self.save(result.serving)
+            except OSError as error:
+                log("failed", f"the state can't be written: {error}")
+        if not quiet and (result.outcome != "unchanged" or self.config.testing):
+            log(result.outcome, result.message + (" (again)" if same else ""))
+        return result
+
+    def apply(self, confirm_shrink: bool = False) -> Result:
+        """Bring what is staged to the edge."""
+        started = time.monotonic()
+        try:
+            with self.lock():
+                return self._apply(started, confirm_shrink)
+        except (Trouble, OSError) as error:
+            # Reached when the state directory itself can't be used: there is nowhere to write it down.
+            blame = error.blame if isinstance(error, Trouble) else "host"
+            message = error.message if isinstance(error, Trouble) else str(error)
+            log("failed", message)
+            live = self.linked()
+            return Result("failed", message, live, live is not None and self.nginx.generation() == live, blame)
+
+    def _apply(self, started: float, confirm_shrink: bool) -> Result:
+        self.load()
+        recovered: list[str] = []
+        try:
+            recovered = self.recover()
+            result = self._change(confirm_shrink)
+        except Trouble as trouble:
+            result = self._not_done(trouble)
+        except OSError as error:
+            result = self._not_done(Trouble("host", f"{error.strerror}{f': {error.filename}' if error.filename else ''}"))
+        except Exception as error:
+            # Whatever a strange input sets off in this program must not end it: the edge has to stay up, and the reason has to be written down.
+            import traceback
+
+            traceback.print_exc()
+            result = self._not_done(Trouble("platform", f"unexpected {type(error).__name__}: {error}"))
+        if recovered:
+            note = "; ".join(recovered)
+            outcome = "repaired" if result.outcome == "unchanged" else result.outcome
+            result = result._replace(outcome=outcome, message=f"{note}; {result.message}", changed=True)
+        return self.finish(started, result)
+
+    def _not_done(self, trouble: Trouble) -> Result:
+        """The change is off; what was live has to be live. Where nothing ever was, an edge without services comes up."""
+        live = self.linked()
+        if live is None and trouble.blame == "staged":
+            try:
+                base = self.source_base()
+                result = self._make_live(self.parse(Source("", "", *base)), set(), None)
+                live = result.generation
+            except Trouble as other:
+                trouble.message += f"; {other.message}"
+        serving, _, why = False, False, "there is no generation yet"
+        try:
+            if live is not None:
+                serving, _, why = self.ensure(live)
+        except OSError as error:
+            why = str(error)
+        rest = f"generation {live} stays live" if serving else f"and the edge is down: {why}"
+        outcome = "refused" if trouble.blame == "guard" else "failed"
+        return Result(outcome, f"{trouble.message}; {rest}", live, serving, "staged" if outcome == "refused" else trouble.blame)
+
+    def _change(self, confirm_shrink: bool) -> Result:
+        state, live = self.state, self.linked()
+        if state["hold"] is not None and live is not None:
+            serving, did, why = self.ensure(live)
+            message = f"changes are held after a rollback to {live}; nginx-edge-apply --resume ends it"
+            return Result("held" if serving else "failed", message if serving else why, live, serving, "" if serving else "host", did)
+        wanted = self.parse(self.source())
+        if live is not None:
+            same = self.rendered(wanted, live)
+            if self.on_disk(live, same.files):
+                serving, did, why = self.ensure(live)
+                if not serving:
+                    self.say_whose_fault(live, why)
+                text = f"generation {live} is live" + ("; nginx was started or reloaded, because it did not serve it" if did else "")
+                return Result("repaired" if did else "unchanged", text, live, True, changed=did)
+        services = served("http", wanted.source.http) | served("tcp", wanted.source.stream)
+        self.guard(services, confirm_shrink)
+        return self._make_live(wanted, services, live)
+
+    def _make_live(self, wanted: Wanted, services: set[str], live: str | None) -> Result:
+        """Build, test, swap, verify."""
+        state = self.state
+        generation = states.next_generation(state, self.trees())
+        try:
+            rendered = self.tested(wanted, generation)
+            self.sync_tree(self.tree(generation))
+        except Trouble as trouble:
+            if live is not None and trouble.blame == "operator" and self.refused_by_nginx(live):
+                trouble.message += " (with or without this change: nginx would not start again either)"
+            self.keep_failed(generation, trouble.message)
+            raise
+        except OSError:
+            remove_tree(self.tree(generation))
+            raise
+        self.step("tested")
+        note = f"{len(services)} services" + (f", {len(rendered.left_out)} left out" if rendered.left_out else "")
+        # A number is never used for a second candidate: nginx may still be busy with the first.
+        state["next"] = int(generation) + 1
+        state["pending"] = {"from": live, "to": generation, "since": round(time.time(), 3), "note": note, "services": sorted(services)}
+        try:
+            replace_file(self.path("state.json"), states.dump(state))
+        except OSError:
+            state["pending"] = None
+            remove_tree(self.tree(generation))
+            raise
+        self.step("journal")
+        workers = frozenset(self.nginx.active_workers(self.nginx.master()))
+        trouble_text = self.switch(generation, rendered.listeners)
+        if trouble_text:
+            return self.take_back(generation, live, trouble_text, workers)
+        self.step("verified")
+        self.commit(generation, note, services)
+        self.step("committed")
+        left_out = "".join(f"; left out {subject}: {listener} {reason}" for subject, listener, reason in rendered.left_out)
+        return Result("applied", f"generation {generation} is live: {len(services)} services{left_out}", generation, True, changed=True)
+
+    def tested(self, wanted: Wanted, generation: str) -> Rendered:
+        """Build a tree and let nginx test it; once more if the operator's own servers turn out to use a port of it."""
+        documents = {EDGE_HTTP: wanted.http, EDGE_STREAM: wanted.stream}
+        while True:
+            rendered = self.rendered(wanted, generation)
+            tree = self.build(generation, rendered.files)
+            self.step("built")
+            foreign = [list(listener) for listener in sorted(check_tree(self.config, tree, documents))]
+            if foreign == self.state["foreign"]:
+                return rendered
+            self.state["foreign"], self.state_changed = foreign, True
+
+    def guard(self, services: set[str], confirmed: bool) -> None:
+        """Refuse to lose most services at once."""
+        config, state = self.config, self.state
+        before = states.recently_served(state, time.time(), config.shrink_window)
+        live = self.state["live"]
+        for side, name in (("http", STAGED_HTTP), ("tcp", STAGED_STREAM)):
+            text = read_text(f"{self.tree(live)}/{name}") if live else None
+            if text:
+                before |= served(side, text)
+        gone = dropped_too_many(before, services, config.shrink_limit_percent, config.shrink_min_services)
+        if not gone:
+            if state["refused"] is not None:
+                state["refused"], self.state_changed = None, True
+            return
+        if confirmed:
+            state["seen"] = {}
+            return
+        since = (state["refused"] or {}).get("since", round(time.time(), 3))
+        state["refused"], self.state_changed = {"since": since, "services_before": len(before), "gone": gone[:200], "gone_count": len(gone)}, True
+        names = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
+        raise Trouble("guard", f"{len(gone)} of {len(before)} services would vanish at once ({names}); if that is right: nginx-edge-apply --confirm-shrink")
+
+    def refused_by_nginx(self, generation: str | None) -> bool:
+        """Whether nginx refuses a tree that is on the disk."""
+        try:
+            check_tree(self.config, self.tree(generation or ""), {})
+        except Trouble:
+            return True
+        return False
+
+    def say_whose_fault(self, live: str, why: str) -> None:
+        """nginx does not serve what is live: raise the best known reason."""
+        try:
+            check_tree(self.config, self.tree(live), {})
+        except Trouble as trouble:
+            raise Trouble(trouble.blame, f"nginx does not serve generation {live}: {trouble.message}") from trouble
+        raise Trouble("host", why)
+
+    def take_back(self, generation: str, live: str | None, reason: str, workers: frozenset[int]) -> Result:
+        """The candidate did not work in the running nginx: the last good one again."""
+        state = self.state
+        why = "there was no generation before"
+        if live is not None:
+            why = self.switch(live, self.sockets_of(live), workers)
+        else:
+            os.unlink(self.config.live)
+        kept = self.keep_failed(generation, reason)
+        state["live"], state["pending"], self.state_changed = live, None, True
+        text = f"generation {generation} did not come up: {reason}; kept in {kept}; "
+        text += f"generation {live} is live again" if not why else f"and the edge is down: {why}"
+        return Result("failed", text, live, not why, "host", changed=True)
+
+    # -- for people ---------------------------------------------------------------------------------------------------------
+
+    def check(self) -> Result:
+        """Judge what is staged, change nothing that nginx sees."""
+        started = time.monotonic()
+        live, message, outcome, blame, changed = None, "", "unchanged", "", False
+        try:
+            with self.lock():
+                self.load()
+                live = self.linked()
+                wanted = self.parse(self.source())
+                generation = states.next_generation(self.state, self.trees())
+                if live is not None and self.on_disk(live, self.rendered(wanted, live).files):
+                    message = f"what is staged is live as generation {live}"
+                else:
+                    changed = True
+                    services = served("http", wanted.source.http) | served("tcp", wanted.source.stream)
+                    self.guard(services, False)
+                    try:
+                        self.tested(wanted, generation)
+                    finally:
+                        remove_tree(self.tree(generation))
+                    message = f"what is staged is good and would become generation {generation} with {len(services)} services"
+        except Trouble as trouble:
+            outcome, message, blame = "refused" if trouble.blame == "guard" else "failed", trouble.message, trouble.blame
+        except OSError as error:
+            outcome, message, blame = "failed", str(error), "host"
+        serving = live is not None and self.nginx.generation() == live
+        return Result(outcome, message, live, serving, blame, changed, round((time.monotonic() - started) * 1000))
+
+    def rollback(self, target: str | None) -> Result:
+        """Go back to an earlier generation and stay there until --resume."""
+        started = time.monotonic()
+        with self.lock():
+            self.load()
+            self.recover()
+            live = self.linked()
+            known = [entry["generation"] for entry in self.state["history"] if entry["generation"] != live and self.complete(entry["generation"])]
+            if target is None:
+                target = known[-1] if known else None
+            elif target.isdigit():
+                target = f"{int(target):06d}"
+            if target is None or target not in known:
+                message = f"no such generation to go back to; there are: {', '.join(known) or 'none'}"
+                return Result("failed", message, live, self.nginx.generation() == live, "operator")
+            try:
+                check_tree(self.config, self.tree(target), {})
+                self.state["pending"] = {"from": live, "to": target, "since": round(time.time(), 3), "note": "rollback"}
+                replace_file(self.path("state.json"), states.dump(self.state))
+                trouble = self.switch(target, self.sockets_of(target))
+                if trouble:
+                    back = self.switch(str(live), self.sockets_of(str(live)))
+                    self.state["pending"] = None
+                    rest = f"{live} neither: {back}" if back else f"{live} is live again"
+                    raise Trouble("host", f"generation {target} did not come up: {trouble}; {rest}")
+            except (Trouble, OSError) as error:
+                serving = self.nginx.generation() == live
+                return self.finish(started, Result("failed", str(error), live, serving, "host"))
+            for entry in self.state["history"]:
+                if entry["generation"] == target:
+                    self.state["history"] = [other for other in self.state["history"] if other is not entry] + [{**entry, "activated": round(time.time(), 3)}]
+            self.state.update(live=target, pending=None, refused=None, hold={"since": round(time.time(), 3), "from": live, "to": target})
+            message = f"generation {target} is live again; changes are held until nginx-edge-apply --resume"
+            return self.finish(started, Result("rolled_back", message, target, True, changed=True))
+
+    def resume(self) -> Result:
+        """End the hold of a rollback and apply what is staged."""
+        with self.lock():
+            self.load()
+            self.state["hold"] = None
+            replace_file(self.path("state.json"), states.dump(self.state))
+        return self.apply()
+
+    def status(self) -> dict[str, Any]:
+        """The truth now, not that of the last run."""
+        self.load()
+        live = self.linked()
+        answered = self.nginx.generation()
+        serving = live is not None and answered == live
+        document = states.status(self.state, self.report_of(live), serving)
+        return {**document, "generation": live, "answered": answered, "failed": self.failed()}
+
+    def failed(self) -> list[dict[str, str]]:
+        """The failed candidates that are kept, newest last."""
+        folder = self.path("failed")
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        return [{"path": f"{folder}/{name}", "reason": (read_text(f"{folder}/{name}/reason.txt") or "").strip()} for name in names]
+
+    def diff(self, old: str | None, new: str | None) -> str:
+        """The difference between two generations; by default the one before the live one and the live one."""
+        import difflib
+
+        self.load()
+        names = [entry["generation"] for entry in self.state["history"]]
+        new = new or self.linked() or ""
+        if old is None:
+            old = next((name for name in reversed(names) if name != new), new)
+        lines: list[str] = []
+        for name in sorted({*READ_BY_NGINX}):
+            texts = []
+            for generation in (old, new):
+                generation = f"{int(generation):06d}" if generation.isdigit() else generation
+                if not self.complete(generation):
+                    raise Trouble("operator", f"there is no generation {generation or '(none)'}; there are: {', '.join(self.trees())}")
+                texts.append((read_text(f"{self.tree(generation)}/{name}") or "").splitlines(keepends=True))
+            if name.endswith("10-status.conf") or name.startswith("main/"):
+                texts = [[line.replace(old if side == 0 else new, "GENERATION") for line in text] for side, text in enumerate(texts)]
+            lines += difflib.unified_diff(texts[0], texts[1], f"{old}/{name}", f"{new}/{name}")
+        return "".join(lines)

@@ -1,0 +1,255 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""nginx configuration text: directives with their places, listeners, and what a staged file may hold. No I/O."""
+
+from __future__ import annotations
+
+import bisect
+import re
+import socket
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# The rules of nginx's own reader: quotes are special only at the start of a word, "${" belongs to a word, and "}" inside a word does not end it.
+_TOKEN = re.compile(
+    r"[ \t\r\n]+"
+    r"|(?P<comment>\#[^\n]*)"
+    r"|(?P<punct>[{};])"
+    r"|(?P<quoted>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')"
+    r"|(?P<bare>(?![\"'])(?:\\.|\$\{?|[^\s;{\\$])+)",
+    re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+MAX_DEPTH = 16
+ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"
+
+
+class ConfigError(ValueError):
+    """The text can't be read as nginx configuration."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class Directive:
+    """One directive: its words, its place in the text, and its block if it has one."""
+
+    __slots__ = ("args", "block", "end", "name", "start")
+
+    def __init__(self, words: list[str], start: int) -> None:
+        self.name = words[0]
+        self.args = words[1:]
+        self.start = start
+        self.end = start
+        self.block: list[Directive] | None = None
+
+
+class Document:
+    """A parsed configuration text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._newlines = [match.start() for match in re.finditer("\n", text)]
+        self.directives = self._parse()
+
+    def line_of(self, offset: int) -> int:
+        """The line (from 1) of a place in the text."""
+        return bisect.bisect_left(self._newlines, offset) + 1
+
+    def _parse(self) -> list[Directive]:
+        text, position, size = self.text, 0, len(self.text)
+        top: list[Directive] = []
+        stack: list[tuple[Directive, list[Directive]]] = []
+        words: list[str] = []
+        current, start = top, 0
+        while position < size:
+            match = _TOKEN.match(text, position)
+            if match is None:
+                raise ConfigError("a quote is never closed, or a backslash ends the file", self.line_of(position))
+            position = match.end()
+            kind = match.lastgroup
+            if kind is None or kind == "comment":
+                continue
+            word = match.group()
+            if kind != "punct":
+                if not words:
+                    start = match.start()
+                words.append(_ESCAPE.sub(r"\1", word[1:-1]) if kind == "quoted" else word)
+                continue
+            if word == "}":
+                if words:
+                    raise ConfigError(f'"{words[0][:60]}" is not ended by ";"', self.line_of(start))
+                if not stack:
+                    raise ConfigError('unexpected "}"', self.line_of(match.start()))
+                directive, current = stack.pop()
+                directive.end = position
+                continue
+            if not words:
+                raise ConfigError(f'unexpected "{word}"', self.line_of(match.start()))
+            directive, words = Directive(words, start), []
+            directive.end = position
+            current.append(directive)
+            if word == "{":
+                if len(stack) >= MAX_DEPTH:
+                    raise ConfigError(f"blocks are nested deeper than {MAX_DEPTH}", self.line_of(start))
+                directive.block = []
+                stack.append((directive, current))
+                current = directive.block
+        if words or stack:
+            raise ConfigError("the text ends inside a directive or block", self.line_of(size))
+        return top
+
+    def walk(self, directives: list[Directive] | None = None) -> Iterator[Directive]:
+        """Every directive, at any depth. The entries of map-like blocks are values, not directives, and are left out."""
+        for directive in self.directives if directives is None else directives:
+            yield directive
+            if directive.block is not None and directive.name not in VALUE_BLOCKS:
+                yield from self.walk(directive.block)
+
+    def subject_at(self, line: int) -> str:
+        """What a person calls the place: the upstream or server around the line."""
+        for directive in self.directives:
+            if self.line_of(directive.start) <= line <= self.line_of(max(directive.start, directive.end - 1)):
+                return describe(directive)
+        return ""
+
+
+VALUE_BLOCKS = frozenset({"map", "geo", "split_clients", "types", "charset_map"})
+
+
+def describe(directive: Directive) -> str:
+    """``upstream "x"`` or ``server "name"``."""
+    if directive.name == "server" and directive.block is not None:
+        names = [word for inner in directive.block if inner.name == "server_name" for word in inner.args]
+        ports = [word for inner in directive.block if inner.name == "listen" for word in inner.args[:1]]
+        return f'server "{" ".join(names or ports)}"'
+    return f'{directive.name} "{" ".join(directive.args)}"' if directive.args else directive.name
+
+
+# -- listeners --------------------------------------------------------------------------------------------------------------
+
+
+class Listener(NamedTuple):
+    """A socket that nginx has to hold."""
+
+    proto: str
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}/{self.proto}"
+
+
+def _ip(text: str) -> str | None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return socket.inet_ntop(family, socket.inet_pton(family, text))
+        except OSError:
+            continue
+    return None
+
+
+def parse_listen(args: list[str]) -> list[Listener]:
+    """The sockets of one ``listen`` directive. Unix sockets and host names give none: they are nginx's business alone."""
+    if not args or args[0].startswith("unix:"):
+        return []
+    proto = "udp" if "udp" in args[1:] else "tcp"
+    match = re.fullmatch(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?", args[0])
+    if match is None:
+        address = _ip(args[0].strip("[]"))
+        return [Listener(proto, address, 80)] if address else []
+    host = (match.group("host") or "*").strip("[]")
+    address = ANY_IPV4 if host == "*" else _ip(host)
+    if address is None:
+        return []
+    first = int(match.group("first"))
+    last = int(match.group("last") or first)
+    return [Listener(proto, address, port) for port in range(first, last + 1) if 0 < port < 65536]
+
+
+def server_listeners(server: Directive) -> list[Listener]:
+    """The sockets of one server block; http's default when it has no ``listen`` is the caller's business."""
+    return [listener for inner in server.block or [] if inner.name == "listen" for listener in parse_listen(inner.args)]
+
+
+def listeners(document: Document) -> set[Listener]:
+    """Every socket that the servers of a text want."""
+    found: set[Listener] = set()
+    for directive in document.directives:
+        if directive.name == "server" and directive.block is not None:
+            found.update(server_listeners(directive))
+    return found
+
+
+def clash(one: Listener, other: Listener) -> bool:
+    """Whether one nginx can't hold both sockets for different purposes."""
+    if one.proto != other.proto or one.port != other.port or (":" in one.address) != (":" in other.address):
+        return False
+    return one.address == other.address or ANY_IPV4 in (one.address, other.address) or ANY_IPV6 in (one.address, other.address)
+
+
+def without_listeners(document: Document, unusable: dict[Listener, str]) -> tuple[str, list[tuple[str, Listener, str]]]:
+    """The text without the server blocks that want an unusable socket; line numbers stay. Also what was left out and why."""
+    text, removed, pieces, position = document.text, [], [], 0
+    for directive in document.directives:
+        if directive.name != "server" or directive.block is None:
+            continue
+        wanted = [listener for listener in server_listeners(directive) if listener in unusable]
+        if not wanted:
+            continue
+        removed.append((describe(directive), wanted[0], unusable[wanted[0]]))
+        lines = text.count("\n", directive.start, directive.end)
+        pieces += [text[position : directive.start], f"# left out: {wanted[0]} {unusable[wanted[0]]}", "\n" * lines]
+        position = directive.end
+    return "".join([*pieces, text[position:]]), removed
+
+
+# -- what a staged file may hold -----------------------------------------------------------------------------------------------
+
+# The staged files are rendered from what anyone may register, and nginx's master reads them as root. Whatever could read or write
+# files, run code or reach local sockets has no place in them, even if a template lets it through.
+FORBIDDEN = frozenset(
+    """
+    include load_module user env working_directory daemon master_process pid lock_file
+    root alias autoindex index try_files random_index sub_filter ssi ssi_types xslt_stylesheet xml_entities image_filter flv mp4
+    dav_methods dav_access create_full_put_path min_delete_depth proxy_store proxy_store_access
+    client_body_temp_path proxy_temp_path fastcgi_temp_path uwsgi_temp_path scgi_temp_path proxy_cache_path
+    fastcgi_pass uwsgi_pass scgi_pass memcached_pass fastcgi_cache_path uwsgi_cache_path scgi_cache_path
+    client_body_in_file_only ssl_engine ssl_key_log stub_status api perl perl_set perl_modules perl_require
+    auth_basic_user_file geoip_country geoip_city geoip_org google_perftools_profiles debug_points
+    """.split()  # noqa: SIM905 - a list of 60 lines reads worse
+)
+FORBIDDEN_PREFIXES = ("js_", "perl_", "lua_", "xslt_", "image_filter_")
+FORBIDDEN_SUFFIXES = ("_by_lua", "_by_lua_block", "_by_lua_file")
+LOG_DIRECTIVES = frozenset({"access_log", "error_log"})
+LOG_DIRECTORY = "/var/log/nginx/"
+SOCKET_DIRECTORY = "unix:/run/nginx-edge/"
+
+
+def _objection(directive: Directive) -> str:
+    name = directive.name
+    if name in FORBIDDEN or name.startswith(FORBIDDEN_PREFIXES) or name.endswith(FORBIDDEN_SUFFIXES):
+        return f'directive "{name}" is not allowed in a generated file'
+    if name in LOG_DIRECTIVES and directive.args:
+        target = directive.args[0]
+        elsewhere = not target.startswith(LOG_DIRECTORY) or ".." in target or "$" in target
+        if elsewhere and target not in ("off", "stderr") and not target.startswith("syslog:"):
+            return f'"{name}" may only name a file in {LOG_DIRECTORY}'
+    if name in ("server", "proxy_pass", "listen"):
+        for word in directive.args:
+            if "unix:" in word and not word.split("http://", 1)[-1].startswith(SOCKET_DIRECTORY):
+                return f'"{name}" may only name a unix socket in {SOCKET_DIRECTORY[5:]}'
+    return ""
+
+
+def objections(document: Document) -> list[tuple[int, str]]:
+    """(line, reason) of whatever a staged file must not hold."""
+    found = []
+    for directive in document.walk():
+        reason = _objection(directive)
+        if reason:
+            found.append((document.line_of(directive.start), reason))
+    return found

@@ -1,0 +1,110 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The complete tree of one generation, as texts. No I/O."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from .nginxconf import Document, Listener, listeners, without_listeners
+from .report import build_report
+
+STATUS = """\
+# Written by nginx-edge-apply. Loopback only: which generation the answering worker has, and how the edge is.
+server {{
+    listen 127.0.0.1:{port} default_server;
+    server_name nginx-edge-status;
+    access_log off;
+    default_type text/plain;
+    location = /generation {{
+        add_header Cache-Control no-store;
+        return 200 "{generation}\\n";
+    }}
+    location = /status {{
+        default_type application/json;
+        add_header Cache-Control no-store;
+        alias {state_dir}/status.json;
+    }}
+    location = /report {{
+        default_type application/json;
+        alias {tree}/report.json;
+    }}
+    location = /metrics {{
+        default_type "text/plain; version=0.0.4";
+        add_header Cache-Control no-store;
+        alias {state_dir}/metrics.prom;
+    }}
+    location = /nginx {{
+        stub_status;
+    }}
+    location / {{
+        return 404 "known here: /generation /status /report /metrics /nginx\\n";
+    }}
+}}
+"""
+
+MAIN = """\
+# Written by nginx-edge-apply.
+{base}stream {{
+    include {tree}/stream/*.conf;
+}}
+"""
+
+STAGED_HTTP = "staged/http.conf"
+STAGED_STREAM = "staged/stream.conf"
+EDGE_HTTP = "http/50-edge.conf"
+EDGE_STREAM = "stream/50-edge.conf"
+# What nginx reads: these must be on the disk before the link is swapped, or a power cut could leave an edge that can't start.
+READ_BY_NGINX = ("main/edge.conf", "http/00-base.conf", "http/10-status.conf", EDGE_HTTP, EDGE_STREAM)
+
+
+class Source(NamedTuple):
+    """Everything a generation is made from."""
+
+    http: str
+    stream: str
+    base_http: str
+    base_main: str
+
+
+class Wanted(NamedTuple):
+    """A parsed source."""
+
+    source: Source
+    http: Document
+    stream: Document
+    base: Document
+
+    def listeners(self, status_port: int) -> set[Listener]:
+        """Sockets that the http side can't do without."""
+        return listeners(self.http) | listeners(self.base) | {Listener("tcp", "127.0.0.1", status_port)}
+
+
+class Rendered(NamedTuple):
+    """The files of a tree (path in the tree -> text) and the sockets its nginx must hold."""
+
+    files: dict[str, str]
+    listeners: set[Listener]
+    left_out: list[tuple[str, Listener, str]]
+
+
+def render(wanted: Wanted, unusable: dict[Listener, str], generation: str, state_dir: str, status_port: int) -> Rendered:
+    """The tree of a generation, without the tcp servers whose socket can't be had."""
+    tree = f"{state_dir}/trees/{generation}"
+    source = wanted.source
+    stream, left_out = without_listeners(wanted.stream, unusable)
+    report = build_report(generation, {"http": source.http, "tcp": source.stream}, left_out)
+    files = {
+        "main/edge.conf": MAIN.format(base=source.base_main, tree=tree),
+        "http/00-base.conf": source.base_http,
+        "http/10-status.conf": STATUS.format(port=status_port, generation=generation, state_dir=state_dir, tree=tree),
+        EDGE_HTTP: source.http,
+        EDGE_STREAM: stream,
+        STAGED_HTTP: source.http,
+        STAGED_STREAM: source.stream,
+        "report.json": json.dumps(report, indent=1, sort_keys=True, ensure_ascii=True) + "\n",
+    }
+    sockets = wanted.listeners(status_port) | listeners(Document(stream) if left_out else wanted.stream)
+    return Rendered(files, sockets, left_out)

@@ -1,0 +1,64 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a rendered file reports about itself, and the guard against losing most services at once. No I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from .nginxconf import Document, Listener
+
+_LINE = re.compile(r"^[ \t]*#!(.*)$", re.MULTILINE)
+MAX_LINES = 20000
+
+
+def report_lines(text: str) -> list[dict[str, Any]]:
+    """The ``#! {json}`` lines of a rendered file. One that can't be read is reported, never fatal."""
+    found: list[dict[str, Any]] = []
+    for match in _LINE.finditer(text):
+        if len(found) >= MAX_LINES:
+            break
+        try:
+            entry = json.loads(match.group(1))
+        except (ValueError, RecursionError):
+            entry = None
+        if isinstance(entry, dict) and isinstance(entry.get("kind"), str):
+            found.append(entry)
+        else:
+            found.append({"kind": "malformed", "text": match.group(1).strip()[:200]})
+    return found
+
+
+def served(side: str, text: str) -> set[str]:
+    """Names of the services that a file serves, as ``side/name``; without report lines, its upstreams."""
+    entries = report_lines(text)
+    names = {str(entry.get("service")) for entry in entries if entry["kind"] == "served"}
+    if not entries:
+        names = {directive.args[0] for directive in Document(text).directives if directive.name == "upstream" and directive.args}
+    return {f"{side}/{name}" for name in names}
+
+
+def build_report(generation: str, texts: dict[str, str], left_out: list[tuple[str, Listener, str]]) -> dict[str, Any]:
+    """The machine-readable report beside a configuration. Holds nothing that changes when nothing changed."""
+    kinds: dict[str, list[dict[str, Any]]] = {"served": [], "skipped": [], "malformed": [], "other": []}
+    ports = {listener.port for _, listener, _ in left_out}
+    for side, text in texts.items():
+        for entry in report_lines(text):
+            entry.setdefault("side", side)
+            if side == "tcp" and entry["kind"] == "served" and entry.get("port") in ports | {str(port) for port in ports}:
+                continue
+            kinds[entry["kind"] if entry["kind"] in kinds else "other"].append(entry)
+    for subject, listener, reason in left_out:
+        kinds["skipped"].append({"kind": "skipped", "side": "tcp", "service": subject, "port": listener.port, "reason": f"{listener} {reason}"})
+    return {"schema": 1, "generation": generation, **kinds}
+
+
+def dropped_too_many(before: set[str], after: set[str], limit_percent: int, min_services: int) -> list[str]:
+    """The services that would vanish, if they are more than one change may take; else nothing."""
+    gone = sorted(before - after)
+    if len(before) < min_services or len(gone) * 100 <= limit_percent * len(before):
+        return []
+    return gone

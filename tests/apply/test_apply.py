@@ -1,0 +1,530 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The checked apply against a real nginx: what is good goes live, whatever goes wrong leaves the old traffic served."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from .conftest import Edge
+
+STEPS = ("built", "tested", "journal", "swapped", "signalled", "verified", "committed")
+
+
+def old_traffic(edge: Edge) -> bool:
+    """Whether the services of the ``serving`` edge answer."""
+    return edge.ask("one") == (200, "one") and edge.ask("two") == (200, "two") and edge.ask_tcp() == "hello"
+
+
+def reasons(edge: Edge) -> list[str]:
+    """The reasons that are kept beside failed candidates."""
+    return [path.read_text() for path in sorted((edge.state / "failed").glob("*/reason.txt"))]
+
+
+# -- what is good -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_edge_without_services_comes_up(edge: Edge) -> None:
+    result = edge.apply("--strict")
+    assert (result["outcome"], result["serving"]) == ("applied", True)
+    assert edge.ask("unknown") == (404, "unknown")
+    assert edge.status()["answered"] == result["generation"] == "000001"
+
+
+def test_services_of_both_sides_are_served(serving: Edge) -> None:
+    assert old_traffic(serving)
+    assert serving.ask("other")[0] == 404
+    document = serving.status()
+    assert document["up_to_date"] and document["serving"]
+    assert {(entry["side"], entry["service"]) for entry in document["services"]} == {("http", "one"), ("http", "two"), ("tcp", "echo")}
+
+
+def test_unchanged_writes_nothing_and_does_not_reload(serving: Edge) -> None:
+    def picture() -> dict[str, tuple[int, int]]:
+        return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_ino) for path in serving.state.rglob("*") if path.name not in ("lock", "state")}
+
+    before, workers = picture(), serving.workers()
+    serving.stage(serving.http("one", "two"), serving.stream())
+    before.update({key: value for key, value in picture().items() if "/staging" in key})
+    result = serving.apply("--strict")
+    assert (result["outcome"], result["changed"]) == ("unchanged", False)
+    assert serving.workers() == workers
+    assert picture() == before
+
+
+def test_a_missing_staged_file_keeps_the_live_counterpart(serving: Edge) -> None:
+    (serving.state / "staging" / "stream.conf").unlink()
+    serving.stage(serving.http("one", "two", "three"))
+    assert serving.apply()["outcome"] == "applied"
+    assert old_traffic(serving) and serving.ask("three") == (200, "three")
+
+
+def test_the_status_server_answers(serving: Edge) -> None:
+    def get(path: str) -> str:
+        with socket.create_connection(("127.0.0.1", serving.status_port), 2) as connection:
+            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            return b"".join(iter(lambda: connection.recv(4096), b"")).decode().partition("\r\n\r\n")[2]
+
+    assert get("/generation") == "000001\n"
+    assert json.loads(get("/status"))["generation"] == "000001"
+    assert len(json.loads(get("/report"))["served"]) == 3
+    metrics = get("/metrics")
+    assert "nginx_edge_generation 1\n" in metrics and 'nginx_edge_services_served{side="http"} 2\n' in metrics
+    assert "Active connections" in get("/nginx")
+
+
+# -- what is refused ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("http", "stream", "expected"),
+    [
+        ("upstream empty { }\n", None, 'staged http.conf, line 1 (upstream "empty"): no servers are inside upstream'),
+        (None, "server { listen svc; return x; }\n", 'staged stream.conf, line 1 (server "svc"):'),
+        ("\n\nserver {\n  listen 80\n}\n", None, 'staged http.conf, line 4: "listen" is not ended by ";"'),
+        ("server { location / { root /; } }\n", None, 'directive "root" is not allowed'),
+        ("server { access_log /etc/cron.d/x; }\n", None, '"access_log" may only name a file in /var/log/nginx/'),
+        ("upstream x { server unix:/run/docker.sock; }\n", None, '"server" may only name a unix socket in'),
+        ("include /etc/shadow;\n", None, 'directive "include" is not allowed'),
+    ],
+)
+def test_a_bad_staged_file_changes_nothing(serving: Edge, http: str | None, stream: str | None, expected: str) -> None:
+    workers = serving.workers()
+    serving.stage(http, stream)
+    done = serving.run()
+    assert done.returncode == 0, "a command of consul-template must never fail"
+    result = serving.apply("--strict")
+    assert (result["outcome"], result["blame"], result["serving"]) == ("failed", "staged", True)
+    assert expected in result["message"]
+    assert old_traffic(serving) and serving.workers() == workers
+    assert serving.run("--check").returncode == 1
+    assert not serving.status()["up_to_date"]
+    serving.stage(serving.http("one", "two"), serving.stream())
+    assert serving.apply()["outcome"] == "unchanged"
+    assert serving.status()["up_to_date"]
+
+
+def test_the_failed_candidate_and_its_reason_are_kept_once(serving: Edge) -> None:
+    serving.stage("upstream empty { }\n")
+    for _ in range(3):
+        serving.apply()
+    assert len(reasons(serving)) == 1 and "no servers are inside upstream" in reasons(serving)[0]
+    kept = next((serving.state / "failed").glob("*/http/50-edge.conf"))
+    assert kept.read_text() == "upstream empty { }\n"
+
+
+def test_a_bad_first_file_still_brings_up_an_edge_without_services(edge: Edge) -> None:
+    edge.stage("upstream empty { }\n")
+    result = edge.apply()
+    assert (result["outcome"], result["serving"]) == ("failed", True)
+    assert edge.ask("unknown")[0] == 404
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "directory", "hard link", "binary", "nul", "large"])
+def test_staging_is_not_trusted(serving: Edge, kind: str) -> None:
+    path = serving.state / "staging" / "http.conf"
+    path.unlink()
+    if kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "hard link":
+        (serving.root / "other").write_text("# x\n")
+        os.link(serving.root / "other", path)
+    elif kind == "binary":
+        path.write_bytes(b"\xff\xfe")
+    elif kind == "nul":
+        path.write_bytes(b"# x\n\0")
+    else:
+        serving.configure(max_staged_bytes=1000)
+        path.write_text("#" * 1001)
+    result = serving.apply()
+    assert (result["outcome"], result["blame"], result["serving"]) == ("failed", "staged", True)
+    assert "staging/http.conf" in result["message"]
+    assert old_traffic(serving)
+
+
+# -- the operator's own files ---------------------------------------------------------------------------------------------------
+
+
+def test_the_operators_broken_file_is_named_as_such(serving: Edge) -> None:
+    (serving.etc / "sites-enabled" / "shop").write_text("server { listen 127.0.0.1:1; nonsense; }\n")
+    serving.stage(serving.http("one", "two", "three"))
+    result = serving.apply()
+    assert (result["outcome"], result["blame"]) == ("failed", "operator")
+    assert f"the operator's own file {serving.etc}/sites-enabled/shop, line 1" in result["message"]
+    assert "with or without this change" in result["message"]
+    assert old_traffic(serving)
+    (serving.etc / "sites-enabled" / "shop").unlink()
+    assert serving.apply()["outcome"] == "applied"
+
+
+def test_a_second_stream_block_is_named_with_a_remedy(serving: Edge) -> None:
+    with (serving.etc / "nginx.conf").open("a") as handle:
+        handle.write("stream { }\n")
+    serving.stage(serving.http("one"))
+    message = serving.apply()["message"]
+    assert f"{serving.etc}/nginx.conf" in message and "there can be one stream block" in message
+
+
+def test_an_operators_port_is_not_taken(serving: Edge) -> None:
+    port = serving.free_port()
+    (serving.etc / "sites-enabled" / "shop").write_text(f'server {{ listen 127.0.0.1:{port}; return 200 "shop"; }}\n')
+    os.kill(serving.master(), signal.SIGHUP)
+    serving.wait_until(lambda: port_open(port), "the operator's site answers")
+    serving.stage(stream=serving.stream() + f'server {{ listen 127.0.0.1:{port}; return "no"; }}\n')
+    result = serving.apply()
+    assert result["outcome"] == "applied" and "is used by the operator's own nginx configuration" in result["message"]
+    assert old_traffic(serving)
+    workers = serving.workers()
+    assert serving.apply()["outcome"] == "unchanged" and serving.workers() == workers
+
+
+def test_a_hook_that_is_not_read_is_an_error(serving: Edge) -> None:
+    (serving.etc / "conf.d" / "00-edge.conf").unlink()
+    serving.stage(serving.http("one"))
+    result = serving.apply()
+    assert result["outcome"] == "failed" and "does not read" in result["message"]
+    assert old_traffic(serving)
+
+
+def test_links_in_the_configuration_directory_are_followed(edge: Edge) -> None:
+    (edge.etc / "sites-available").mkdir()
+    (edge.etc / "sites-available" / "shop").write_text(f"include {edge.etc}/snippets/*.conf;\n")
+    (edge.root / "elsewhere").mkdir()
+    (edge.root / "elsewhere" / "a.conf").write_text(f'server {{ listen 127.0.0.1:{edge.http_port}; server_name shop.test; return 200 "shop\\n"; }}\n')
+    (edge.etc / "snippets").symlink_to(edge.root / "elsewhere")
+    (edge.etc / "sites-enabled" / "shop").symlink_to(edge.etc / "sites-available" / "shop")
+    assert edge.apply("--strict")["outcome"] == "applied"
+    assert edge.ask("shop") == (200, "shop")
+
+
+# -- ports ----------------------------------------------------------------------------------------------------------------------
+
+
+def port_open(port: int) -> bool:
+    """Whether something answers on a port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_held_tcp_port_costs_only_its_service(serving: Edge) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        serving.stage(serving.http("one", "two", "three"), serving.stream() + serving.stream(port, "other"))
+        result = serving.apply("--strict")
+        assert result["outcome"] == "applied" and f"127.0.0.1:{port}/tcp is held by " in result["message"]
+        assert old_traffic(serving) and serving.ask("three") == (200, "three")
+        skipped = serving.status()["skipped"]
+        assert [entry["port"] for entry in skipped] == [port] and "is held by" in skipped[0]["reason"]
+        assert serving.apply()["outcome"] == "unchanged"
+    assert serving.apply()["outcome"] == "applied"
+    assert serving.ask_tcp(port) == "other" and not serving.status()["skipped"]
+
+
+def test_a_held_http_port_is_refused_with_its_holder(serving: Edge) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        (serving.base / "http.conf").write_text(f"server {{ listen 127.0.0.1:{port}; }}\n")
+        workers = serving.workers()
+        result = serving.apply()
+        assert (result["outcome"], result["blame"]) == ("failed", "host")
+        assert f"127.0.0.1:{port}/tcp is held by {Path('/proc/self/comm').read_text().strip()}; free it" in result["message"]
+        assert old_traffic(serving) and serving.workers() == workers
+
+
+def test_a_port_that_is_taken_after_the_test(serving: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nginx -t says 0 and so does the reload: only asking the running nginx shows that it did not take the change."""
+    serving.configure(timeout=1)
+    port = serving.free_port()
+    serving.stage(serving.http("one", "two", "three"), serving.stream() + serving.stream(port, "other"))
+    monkeypatch.setenv("NGINX_EDGE_HALT", "tested")
+    process = serving.start("--strict", "--json")
+    serving.wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "T", "the program halts")
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", port))
+        holder.listen()
+        process.send_signal(signal.SIGCONT)
+        result = json.loads(process.communicate(timeout=60)[0])
+        assert (result["outcome"], result["serving"], process.returncode) == ("failed", True, 1)
+        assert "000002 did not come up" in result["message"] and "generation 000001 is live again" in result["message"]
+        assert os.readlink(serving.state / "live") == "trees/000001"
+        assert old_traffic(serving) and serving.ask("three")[0] == 404
+        assert len(reasons(serving)) == 1
+        monkeypatch.delenv("NGINX_EDGE_HALT")
+        # For two and a half seconds the master still tries to bind for the first candidate.
+        serving.configure(timeout=8)
+        assert "is held by" in serving.apply("--strict")["message"]
+        assert serving.ask("three") == (200, "three")
+
+
+def test_a_change_that_nginx_does_not_take_is_rolled_back(serving: Edge) -> None:
+    """The master is stopped: the reload signal is accepted by the kernel and nothing happens."""
+    serving.configure(timeout=1)
+    master = serving.master()
+    os.kill(master, signal.SIGSTOP)
+    try:
+        serving.stage(serving.http("one", "two", "three"))
+        result = serving.apply()
+    finally:
+        os.kill(master, signal.SIGCONT)
+    assert (result["outcome"], result["serving"]) == ("failed", True)
+    assert "did not come up: nginx answers with generation 000001, not 000002" in result["message"]
+    assert os.readlink(serving.state / "live") == "trees/000001"
+    serving.wait_until(lambda: old_traffic(serving), "the old services answer")
+    assert serving.apply()["outcome"] == "applied"
+    assert serving.ask("three") == (200, "three")
+
+
+# -- bad days -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [signal.SIGQUIT, signal.SIGKILL])
+def test_a_stopped_nginx_is_started(serving: Edge, how: signal.Signals) -> None:
+    serving.stop(how)
+    assert not serving.status()["serving"]
+    result = serving.apply("--strict")
+    assert (result["outcome"], result["serving"]) == ("repaired", True)
+    assert old_traffic(serving)
+
+
+def test_a_stopped_nginx_is_started_with_the_change(serving: Edge) -> None:
+    serving.stop()
+    serving.stage(serving.http("one", "two", "three"))
+    assert serving.apply("--strict")["outcome"] == "applied"
+    assert serving.ask("three") == (200, "three")
+
+
+def test_an_nginx_that_cannot_start_is_explained(serving: Edge) -> None:
+    serving.stop()
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", serving.http_port))
+        holder.listen()
+        result = serving.apply()
+        assert (result["outcome"], result["serving"]) == ("failed", False)
+        assert f"127.0.0.1:{serving.http_port}/tcp is held by" in result["message"]
+    assert serving.apply()["outcome"] == "repaired"
+    assert old_traffic(serving)
+
+
+@pytest.mark.parametrize("nginx_dies", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_each_step(serving: Edge, step: str, nginx_dies: bool) -> None:
+    serving.stage(serving.http("one", "two", "three"))
+    assert serving.run(crash=step).returncode == -signal.SIGKILL
+    assert old_traffic(serving), "traffic flows while nobody has cleaned up yet"
+    if nginx_dies:
+        serving.stop(signal.SIGKILL)
+    result = serving.apply("--strict")
+    assert result["serving"], result
+    assert old_traffic(serving) and serving.ask("three") == (200, "three")
+    state = json.loads((serving.state / "state.json").read_text())
+    assert state["pending"] is None and state["live"] == os.readlink(serving.state / "live").split("/")[1]
+    assert sorted(path.name for path in (serving.state / "trees").iterdir()) == [entry["generation"] for entry in state["history"]]
+    assert serving.apply()["outcome"] == "unchanged"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_each_step_of_the_first_run(edge: Edge, step: str) -> None:
+    edge.stage(edge.http("one", "two"), edge.stream())
+    assert edge.run(crash=step).returncode == -signal.SIGKILL
+    assert edge.apply("--strict")["serving"]
+    assert old_traffic(edge)
+
+
+def test_killed_with_a_change_that_does_not_come_up(serving: Edge) -> None:
+    """Killed after the swap, and the new tree is damaged since: the next run goes back to the last good one."""
+    serving.stage(serving.http("one", "two", "three"))
+    serving.run(crash="swapped")
+    (serving.state / "live" / "http" / "50-edge.conf").write_text("nonsense;\n")
+    serving.configure(timeout=1)
+    result = serving.apply()
+    assert result["serving"] and old_traffic(serving)
+    assert serving.ask("three") == (200, "three"), "what is staged is applied in the same run"
+
+
+def test_two_starts_at_once(serving: Edge) -> None:
+    serving.stage(serving.http("one", "two", "three"))
+    running = [serving.start("--strict", "--json") for _ in range(4)]
+    results = [json.loads(process.communicate(timeout=60)[0]) for process in running]
+    assert sorted(result["outcome"] for result in results) == ["applied", "unchanged", "unchanged", "unchanged"]
+    assert old_traffic(serving)
+
+
+@pytest.mark.parametrize("damage", ["state lost", "state broken", "link gone", "link dangling", "tree damaged", "state and link lost"])
+def test_damage_to_our_own_files_is_repaired(serving: Edge, damage: str) -> None:
+    state, link = serving.state / "state.json", serving.state / "live"
+    if "state" in damage:
+        state.unlink()
+    if damage == "state broken":
+        state.write_text('{"schema": 1, "history": 3, "live": [')
+    if "link" in damage:
+        link.unlink()
+    if damage == "link dangling":
+        link.symlink_to("trees/000099")
+    if damage == "tree damaged":
+        (serving.state / "trees" / "000001" / "http" / "50-edge.conf").write_text("")
+    assert serving.apply("--strict")["serving"]
+    assert old_traffic(serving)
+    serving.stop()
+    assert serving.apply("--strict")["serving"] and old_traffic(serving)
+
+
+def test_a_full_disk_changes_nothing(edge: Edge, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=192k,mode=755", "tmpfs", str(small)], check=False).returncode != 0:
+        pytest.skip("needs the right to mount a small file system")
+    other = tmp_path / "other"
+    other.mkdir()
+    full = type(edge)(other, small / "state")
+    try:
+        full.stage(full.http("one", "two"), full.stream())
+        assert full.apply("--strict")["outcome"] == "applied"
+        full.stage(full.http("one", "two", "three"))
+        with (small / "ballast").open("wb", buffering=0) as ballast:
+            try:
+                while True:
+                    ballast.write(b"x" * 4096)
+            except OSError:
+                pass
+        result = full.apply()
+        assert (result["outcome"], result["blame"], result["serving"]) == ("failed", "host", True)
+        assert "No space left on device" in result["message"]
+        assert old_traffic(full)
+        (small / "ballast").unlink()
+        assert full.apply("--strict")["outcome"] == "applied"
+        assert full.ask("three") == (200, "three")
+    finally:
+        full.stop()
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+# -- guard, history, rollback ------------------------------------------------------------------------------------------------
+
+
+def many(edge: Edge, count: int) -> str:
+    """A http file with some services."""
+    return edge.http(*[f"s{number}" for number in range(count)])
+
+
+def test_a_shrink_needs_to_be_confirmed(edge: Edge) -> None:
+    edge.stage(many(edge, 10))
+    edge.apply("--strict")
+    workers = edge.workers()
+    edge.stage(many(edge, 4))
+    for _ in range(2):
+        result = edge.apply("--strict")
+        assert result["outcome"] == "refused" and "6 of 10 services would vanish at once" in result["message"]
+    assert edge.ask("s9") == (200, "s9") and edge.workers() == workers
+    assert edge.status()["refused"]["gone_count"] == 6
+    assert edge.run("--confirm-shrink").returncode == 0
+    assert edge.ask("s9")[0] == 404 and edge.ask("s1") == (200, "s1")
+    assert edge.status()["refused"] is None and edge.status()["up_to_date"]
+
+
+def test_a_shrink_in_steps_is_a_shrink(edge: Edge) -> None:
+    edge.stage(many(edge, 10))
+    edge.apply("--strict")
+    edge.stage(many(edge, 6))
+    assert edge.apply()["outcome"] == "applied"
+    edge.stage(many(edge, 3))
+    assert edge.apply()["outcome"] == "refused"
+    edge.stage(many(edge, 8))
+    assert edge.apply()["outcome"] == "applied"
+    assert edge.status()["refused"] is None
+
+
+def test_an_empty_catalogue_without_report_lines_is_a_shrink(edge: Edge) -> None:
+    edge.stage(edge.http(*[f"s{number}" for number in range(6)], report=False))
+    edge.apply("--strict")
+    edge.stage("")
+    assert edge.apply()["outcome"] == "refused"
+
+
+def test_rollback_holds_until_resume(serving: Edge) -> None:
+    serving.stage(serving.http("one", "two", "three"))
+    serving.apply("--strict")
+    assert serving.run("--rollback").returncode == 0
+    assert serving.ask("three")[0] == 404 and old_traffic(serving)
+    assert serving.apply()["outcome"] == "held"
+    assert not serving.status()["up_to_date"] and serving.status()["hold"]["from"] == "000002"
+    assert serving.run("--resume").returncode == 0
+    assert serving.ask("three") == (200, "three")
+    assert serving.run("--rollback", "77").returncode == 1
+
+
+def test_history_and_diff(serving: Edge) -> None:
+    serving.configure(history=3)
+    for number in range(4):
+        serving.stage(serving.http("one", "two", *[f"n{index}" for index in range(number + 1)]))
+        serving.apply("--strict")
+    trees = sorted(path.name for path in (serving.state / "trees").iterdir())
+    assert trees == ["000003", "000004", "000005"]
+    diff = serving.run("--diff").stdout
+    assert "+upstream http_n3" in diff and "http_n2" not in diff.replace(" upstream http_n2", "")
+    assert "+upstream http_n2" in serving.run("--diff", "3", "5").stdout
+    assert serving.run("--diff", "1").returncode == 1
+
+
+def test_the_sites_own_part_is_applied_checked(serving: Edge) -> None:
+    (serving.base / "main.conf").write_text("worker_shutdown_timeout 7s;\n")
+    assert serving.apply("--strict")["outcome"] == "applied"
+    (serving.base / "main.conf").write_text("worker_shutdown_timeout soon;\n")
+    result = serving.apply()
+    assert (result["outcome"], result["blame"]) == ("failed", "platform") and "main/edge.conf, line 2" in result["message"]
+    assert old_traffic(serving)
+
+
+# -- the whole time -------------------------------------------------------------------------------------------------------------
+
+
+def test_traffic_flows_while_everything_goes_wrong(serving: Edge) -> None:
+    failures: list[Any] = []
+    asked, end = [0], threading.Event()
+
+    def ask() -> None:
+        while not end.wait(0.002):
+            for answer in (serving.ask("one"), serving.ask_tcp()):
+                asked[0] += 1
+                if answer not in ((200, "one"), "hello"):
+                    failures.append((time.monotonic(), answer))
+
+    serving.configure(shrink_min_services=1000)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for number in range(6):
+            serving.stage("upstream empty { }\n")
+            assert serving.apply()["outcome"] == "failed"
+            serving.stage(serving.http("one", "two", f"n{number}"))
+            serving.run(crash=STEPS[number])
+            assert serving.apply("--strict")["serving"]
+    finally:
+        end.set()
+        thread.join()
+    assert asked[0] > 100
+    # The window between the end of an old worker's listening and the connections that already wait in it is nginx's own; none is expected on a shared socket.
+    assert failures == []

@@ -1,0 +1,325 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starts real Consul, consul-template and nginx for the generated templates, and instances to ask. Nothing here is a stand-in."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import json
+import os
+import shutil
+import socket
+import socketserver
+import ssl
+import subprocess
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+
+DOMAIN = "apps.example"
+STREAM_MODULE = "ngx_stream_module.so"
+MODULE_DIRECTORIES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
+
+
+def tool(name: str, variable: str) -> str:
+    path = os.environ.get(variable) or shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if not path or not os.access(path, os.X_OK):
+        pytest.fail(f"{name} is needed for these tests and was not found: put it into PATH or name it in {variable}", pytrace=False)
+    return path
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def poll(what: str, ask: t.Callable[[], t.Any], seconds: float = 20.0) -> t.Any:
+    """The first true answer; fails when the deadline passes without one."""
+    deadline = time.monotonic() + seconds
+    last: t.Any = None
+    while time.monotonic() < deadline:
+        try:
+            last = ask()
+            if last:
+                return last
+        except (OSError, http.client.HTTPException) as error:
+            last = error
+        time.sleep(0.02)
+    return pytest.fail(f"{what}: not within {seconds} s, last answer: {last!r}")
+
+
+class Consul:
+    """A Consul agent in development mode, and what is registered in it."""
+
+    def __init__(self, binary: str, directory: Path) -> None:
+        self.port = free_port()
+        config = {
+            "bind_addr": "127.0.0.1",
+            "node_name": "edge-under-test",
+            "ports": {"http": self.port, "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_lan": free_port(), "serf_wan": -1, "server": free_port()},
+            "limits": {"http_max_conns_per_client": 5000},
+            "disable_update_check": True,
+            "log_level": "ERROR",
+        }
+        path = directory / "agent.json"
+        path.write_text(json.dumps(config))
+        self.log = directory / "agent.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen([binary, "agent", "-dev", "-config-file", str(path)], stdout=log, stderr=subprocess.STDOUT)
+        self.nodes: set[str] = set()
+        try:
+            poll("the Consul agent has a leader", lambda: self.process.poll() is not None or self.ask("GET", "/v1/status/leader") not in ("", None))
+            assert self.process.poll() is None, self.log.read_text()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def ask(self, method: str, path: str, body: t.Any = None) -> t.Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body))
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise RuntimeError(f"Consul answered {answer.status} to {method} {path}: {text.decode()}")
+        return json.loads(text) if text.strip() else None
+
+    def register(
+        self,
+        name: str,
+        port: int = 8080,
+        *,
+        tags: t.Sequence[str] = ("http",),
+        address: str = "192.0.2.1",
+        meta: dict[str, str] | None = None,
+        status: str = "passing",
+        node: str = "",
+        instance: str = "",
+        weights: dict[str, int] | None = None,
+    ) -> None:
+        """One instance, straight into the catalogue: so also what an agent would refuse to register."""
+        node = node or f"node-{len(self.nodes):04d}"
+        instance = instance or f"{name}-{node}"
+        service: dict[str, t.Any] = {"ID": instance, "Service": name, "Tags": list(tags), "Address": address, "Port": port, "Meta": meta or {}}
+        if weights:
+            service["Weights"] = weights
+        checks: list[dict[str, str]] = []
+        if status == "maintenance":
+            checks = [{"Node": node, "CheckID": f"_service_maintenance:{instance}", "Name": "maintenance", "Status": "critical", "ServiceID": instance}]
+        elif status != "none":
+            checks = [{"Node": node, "CheckID": f"check-{instance}", "Name": "check", "Status": status, "ServiceID": instance}]
+        self.nodes.add(node)
+        self.ask("PUT", "/v1/catalog/register", {"Node": node, "Address": "192.0.2.250", "Service": service, "Checks": checks})
+
+    def clear(self) -> None:
+        for node in sorted(self.nodes):
+            self.ask("PUT", "/v1/catalog/deregister", {"Node": node})
+        self.nodes.clear()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+
+
+class Rendered:
+    """One rendered side, with its report lines."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.report = [json.loads(line[2:]) for line in text.split("\n") if line.startswith("#!")]
+
+    def served(self) -> set[str]:
+        return {entry["service"] for entry in self.report if entry["kind"] == "served"}
+
+    def skipped(self) -> set[tuple[str, str]]:
+        """(service, reason); an instance's refusal counts under its service."""
+        return {(entry["service"], entry["reason"]) for entry in self.report if entry["kind"] == "skipped"}
+
+    def line(self, service: str) -> dict[str, t.Any]:
+        return next(entry for entry in self.report if entry["kind"] == "served" and entry["service"] == service)
+
+
+class Nginx:
+    """nginx with the rendered files, in a directory of its own."""
+
+    def __init__(self, binary: str, directory: Path) -> None:
+        self.binary = binary
+        self.directory = directory
+        self.process: subprocess.Popen[bytes] | None = None
+        modules = [Path(place) / STREAM_MODULE for place in MODULE_DIRECTORIES]
+        self.module = next((path for path in modules if path.exists()), None)
+
+    def write(self, http_side: str, tcp_side: str) -> Path:
+        (self.directory / "http.conf").write_text(http_side)
+        (self.directory / "stream.conf").write_text(tcp_side)
+        temp = "\n".join(f"{name}_temp_path {self.directory}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        path = self.directory / "nginx.conf"
+        path.write_text(
+            (f"load_module {self.module};\n" if self.module else "")
+            + ("user root;\n" if os.geteuid() == 0 else "")
+            + f"daemon off;\nworker_processes 2;\npid {self.directory}/nginx.pid;\nerror_log {self.directory}/error.log info;\n"
+            + "events { worker_connections 1024; }\n"
+            + f"http {{\n{temp}\nserver_names_hash_bucket_size 512;\nserver_names_hash_max_size 16384;\nvariables_hash_max_size 4096;\n"
+            + f"include {self.directory}/http.conf;\n}}\nstream {{\ninclude {self.directory}/stream.conf;\n}}\n"
+        )
+        return path
+
+    def test(self, http_side: str = "", tcp_side: str = "") -> None:
+        """Fails with nginx's own words when it refuses the files, or warns about them."""
+        path = self.write(http_side, tcp_side)
+        done = subprocess.run([self.binary, "-t", "-p", str(self.directory), "-c", str(path)], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "[warn]" not in done.stderr, done.stderr
+
+    def start(self, http_side: str, tcp_side: str, ports: t.Iterable[int]) -> None:
+        path = self.write(http_side, tcp_side)
+        self.process = subprocess.Popen([self.binary, "-p", str(self.directory), "-c", str(path)], stderr=subprocess.PIPE)
+        for port in ports:
+            poll(f"nginx listens on {port}", lambda port=port: socket.create_connection(("127.0.0.1", port), 1).close() is None)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(10)
+            if self.process.stderr:
+                self.process.stderr.close()
+            self.process = None
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet for head and body, no delayed acknowledgement between them
+
+    def do_GET(self) -> None:
+        self.server.seen.append({key.lower(): value for key, value in self.headers.items()})  # type: ignore[attr-defined]
+        body = self.server.identity.encode()  # type: ignore[attr-defined]
+        self.send_response(101 if self.headers.get("Upgrade") == "echo" else 200)
+        if self.headers.get("Upgrade") == "echo":
+            self.send_header("Upgrade", "echo")
+            self.send_header("Connection", "upgrade")
+            self.end_headers()
+            self.wfile.flush()
+            self.wfile.write(self.rfile.readline())
+            self.close_connection = True
+            return
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: t.Any) -> None:
+        """Silent."""
+
+
+class _Echo(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        line = self.rfile.readline()
+        self.wfile.write(f"{self.server.identity} ".encode() + line)  # type: ignore[attr-defined]
+
+
+class _Threading(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+class Backends:
+    """Instances that say who they are."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.servers: list[t.Any] = []
+
+    def _run(self, server: t.Any, identity: str) -> t.Any:
+        server.identity = identity
+        server.seen = []
+        server.daemon_threads = True
+        self.servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return server
+
+    def http(self, identity: str) -> t.Any:
+        return self._run(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler), identity)
+
+    def echo(self, identity: str) -> t.Any:
+        return self._run(_Threading(("127.0.0.1", 0), _Echo), identity)
+
+    def tls(self, identity: str, host: str) -> tuple[t.Any, Path]:
+        """A TLS echo with a certificate of its own, and that certificate."""
+        certificate, key = self.directory / f"{identity}.pem", self.directory / f"{identity}.key"
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                f"/CN={host}",
+                "-addext",
+                f"subjectAltName=DNS:{host}",
+                "-keyout",
+                str(key),
+                "-out",
+                str(certificate),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=30,
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+
+        class Server(_Threading):
+            def get_request(self) -> t.Any:
+                connection, address = super().get_request()
+                connection.settimeout(10)
+                return context.wrap_socket(connection, server_side=True), address
+
+        return self._run(Server(("127.0.0.1", 0), _Echo), identity), certificate
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.shutdown()
+            server.server_close()
+
+
+def ask(port: int, host: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    """Status and body of one request to the edge."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/", headers={"Host": host, **(headers or {})})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def say(port: int, line: str) -> str:
+    """What a TCP service answers to a line; an empty text when the connection is closed or refused."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 10) as connection:
+            connection.sendall(line.encode() + b"\n")
+            return connection.makefile().readline().strip()
+    except OSError:
+        return ""
