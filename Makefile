@@ -1,0 +1,38 @@
+# Every target is one line of work for tools/stages.py, which installs what is missing, runs independent steps side by side
+# and shows progress. `make help` lists the targets.
+
+PYTHON ?= python3
+export PYTHON LAB_NETWORK
+
+.DEFAULT_GOAL := help
+.PHONY: help python-there demo demo-down test check lint unit render default artifacts setup clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+python-there:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: install it with 'apt-get install python3', or name another with PYTHON=" >&2; exit 1; }
+
+demo: python-there ## The platform on three containers, with sample services, proven and left running
+	@$(PYTHON) tools/stages.py demo && tools/demo screen
+
+demo-down: ## Remove the containers and the network of the demo
+	@tools/demo down
+
+test: python-there ## Everything that CI runs
+	@$(PYTHON) tools/stages.py test
+
+check: python-there ## Linters and unit tests only
+	@$(PYTHON) tools/stages.py check
+
+lint unit render default: python-there ## One test stage with what it needs
+	@$(PYTHON) tools/stages.py --verbose $@
+
+artifacts: python-there ## Fill the mirror in artifacts/ with Consul and consul-template
+	@$(PYTHON) tools/stages.py artifacts
+
+setup: python-there ## Only the set-up: packages, Python, engine, images, artifacts
+	@$(PYTHON) tools/stages.py setup
+
+clean: ## Remove what the targets built, the mirror included
+	rm -rf .venv build artifacts

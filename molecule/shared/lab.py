@@ -1,0 +1,144 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the tests of the scenarios share: the nodes, playbook runs, and waiting for a condition."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+import typing as t
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = os.environ.get("LAB_NAME", "trinode-default")
+NETWORK = os.environ.get("LAB_NETWORK", "192.168.0")
+MIRROR = os.environ.get("ARTIFACT_MIRROR", str(ROOT / "artifacts"))
+INVENTORY = ROOT / "inventories" / "hospital"
+NODES = {f"consul-{number}": f"{NETWORK}.{128 + number}" for number in (1, 2, 3)}
+EDGES = ("consul-1", "consul-2")
+
+T = t.TypeVar("T")
+
+
+def container(node: str) -> str:
+    """The container that is the node."""
+    return f"{NAME}-{node}"
+
+
+def testinfra_name(node: str) -> str:
+    """The node as testinfra addresses it."""
+    return f"docker://{container(node)}"
+
+
+class Play(t.NamedTuple):
+    """A run of ansible-playbook."""
+
+    status: int
+    output: str
+    seconds: float
+
+    @property
+    def recap(self) -> dict[str, dict[str, int]]:
+        """The counters of each host."""
+        _before, _separator, recap = self.output.rpartition("PLAY RECAP")
+        return {
+            match["host"]: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", match["counters"])}
+            for match in re.finditer(r"^(?P<host>\S+)\s+:\s+(?P<counters>ok=.*)$", recap, re.MULTILINE)
+        }
+
+    @property
+    def changed(self) -> int:
+        """How many tasks changed something, on all hosts."""
+        return sum(counters["changed"] for counters in self.recap.values())
+
+    def changes(self) -> str:
+        """The tasks that changed something, for an error message."""
+        task, found = "", []
+        for line in self.output.splitlines():
+            if line.startswith(("TASK [", "RUNNING HANDLER [")):
+                task = line
+            elif line.startswith("changed:"):
+                found.append(f"{task}\n  {line}")
+        return "\n".join(found)
+
+
+def play(
+    playbook: str,
+    *arguments: str,
+    variables: t.Mapping[str, t.Any] | None = None,
+    inventory: Path = INVENTORY,
+    environment: t.Mapping[str, str] | None = None,
+) -> Play:
+    """Run a playbook of the checkout against the nodes, as an operator does.
+
+    Args:
+        playbook: its path below the root of the checkout, or the name of an installed collection's playbook.
+        arguments: further arguments.
+        variables: extra variables.
+        inventory: whose inventory.
+        environment: further environment variables.
+    """
+    extra = {
+        "hospital_network": NETWORK,
+        "platform_artifact_mirror": MIRROR,
+        # The name server of the containers' network knows the containers: for the platform it is the site's own one.
+        "platform_public_names": [container(node) for node in NODES],
+        **(variables or {}),
+    }
+    command = ["ansible-playbook", playbook, "-i", str(inventory), "--extra-vars", json.dumps(extra), *arguments]
+    started = time.monotonic()
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1", **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    return Play(run.returncode, run.stdout, time.monotonic() - started)
+
+
+def run(node: str, command: str, check: bool = True) -> str:
+    """Run a shell command on a node and return what it printed."""
+    result = subprocess.run(
+        ["docker", "exec", container(node), "sh", "-c", command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if check and result.returncode != 0:
+        raise AssertionError(f"{node}: `{command}` ended with status {result.returncode}:\n{result.stdout}")
+    return result.stdout.strip()
+
+
+def journal(node: str, *units: str, lines: int = 40) -> str:
+    """The end of the journal of units, for an error message."""
+    return "\n".join(f"--- {node}: {unit}\n" + run(node, f"journalctl --no-pager -n {lines} -u {unit}", check=False) for unit in units)
+
+
+def wait_for(look: t.Callable[[], T], seconds: float, what: str, evidence: t.Callable[[], str] = lambda: "") -> T:
+    """Look until the answer is true, or fail with the last one and the evidence.
+
+    An exception of the look counts as an answer that is not true.
+    """
+    deadline = time.monotonic() + seconds
+    answer: t.Any = None
+    while time.monotonic() < deadline:
+        try:
+            answer = look()
+        except Exception as error:  # any trouble of the look is one more reason to look again
+            answer = error
+        if answer and not isinstance(answer, Exception):
+            return t.cast(T, answer)
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not so after {seconds} s; last seen: {answer!r}\n{evidence()}")

@@ -1,0 +1,111 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What counts as a healthy cluster, and when a server may be restarted."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import (
+    ClusterState,
+    Server,
+    evaluate,
+    is_leader,
+    may_restart,
+    split_address,
+)
+
+SERVERS = [Server(f"consul-{number}", f"192.0.2.{number}") for number in (1, 2, 3)]
+
+
+def healthy(**changes: t.Any) -> ClusterState:
+    state = ClusterState(
+        leader="192.0.2.1:8300",
+        raft=[{"Node": server.name, "Voter": True} for server in SERVERS],
+        autopilot={
+            "Healthy": True,
+            "FailureTolerance": 1,
+            "Servers": [{"Name": server.name, "Healthy": True, "SerfStatus": "alive"} for server in SERVERS],
+        },
+        members=[{"Name": server.name, "Status": 1} for server in SERVERS],
+        config={},
+    )
+    return state._replace(**changes)
+
+
+def sick(name: str, tolerance: int = 0) -> dict[str, t.Any]:
+    return {
+        "Healthy": False,
+        "FailureTolerance": tolerance,
+        "Servers": [{"Name": server.name, "Healthy": server.name != name, "SerfStatus": "alive"} for server in SERVERS],
+    }
+
+
+def test_a_healthy_cluster_has_no_problem() -> None:
+    assert evaluate(healthy(), SERVERS, "consul-1", "server") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "mode", "expected"),
+    [
+        (ClusterState(unreachable="Connection refused"), "server", "does not answer: Connection refused"),
+        (healthy(leader=""), "server", "no leader"),
+        (healthy(leader=""), "client", "no leader"),
+        (healthy(members=[{"Name": "consul-1", "Status": 1}, {"Name": "consul-2", "Status": 1}]), "server", "consul-3 (192.0.2.3) never joined"),
+        (
+            healthy(members=[{"Name": "consul-1", "Status": 1}, {"Name": "consul-2", "Status": 4}, {"Name": "consul-3", "Status": 1}]),
+            "client",
+            "consul-2 (192.0.2.2) is failed",
+        ),
+        (healthy(raft=[{"Node": "consul-1", "Voter": True}, {"Node": "consul-3", "Voter": True}]), "server", "consul-2 (192.0.2.2) is missing among"),
+        (healthy(raft=[{"Node": server.name, "Voter": server.name != "consul-3"} for server in SERVERS]), "server", "consul-3 (192.0.2.3) is not a voter"),
+        (healthy(autopilot=sick("consul-2")), "server", "consul-2 (192.0.2.2) is not healthy for autopilot"),
+        (
+            healthy(autopilot={"Healthy": False, "Servers": [{"Name": "old-4", "Healthy": False}]}),
+            "server",
+            "unhealthy because of old-4",
+        ),
+        (healthy(raft=None), "server", "does not tell the Raft configuration"),
+        (healthy(autopilot=None), "server", "autopilot does not tell"),
+        (healthy(members=[]), "client", "consul-1 does not see itself"),
+    ],
+)
+def test_a_problem_names_the_server(state: ClusterState, mode: str, expected: str) -> None:
+    problems = evaluate(state, SERVERS, "consul-1", mode)
+    assert any(expected in problem for problem in problems), problems
+
+
+def test_a_client_is_not_asked_for_the_quorum() -> None:
+    state = healthy(raft=None, autopilot=None)
+    assert evaluate(state, SERVERS, "consul-1", "client") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "servers", "node", "allowed"),
+    [
+        (healthy(), SERVERS, "consul-1", True),
+        (healthy(autopilot=sick("consul-2")), SERVERS, "consul-1", False),
+        (healthy(autopilot=sick("consul-2")), SERVERS, "consul-2", True),
+        (healthy(autopilot={"Healthy": True, "FailureTolerance": 0, "Servers": [{"Name": "consul-1", "Healthy": True}]}), SERVERS, "consul-1", False),
+        (healthy(leader=""), SERVERS, "consul-1", True),
+        (ClusterState(unreachable="refused"), SERVERS, "consul-1", True),
+        (healthy(), SERVERS[:1], "consul-1", True),
+        (healthy(autopilot=None), SERVERS, "consul-1", True),
+    ],
+)
+def test_the_quorum_survives_a_restart(state: ClusterState, servers: list[Server], node: str, allowed: bool) -> None:
+    problems = may_restart(state, servers, node)
+    assert (problems == []) is allowed, problems
+
+
+@pytest.mark.parametrize(("text", "host"), [("192.0.2.1:8300", "192.0.2.1"), ("[2001:db8::1]:8300", "2001:db8::1")])
+def test_split_address(text: str, host: str) -> None:
+    assert split_address(text) == host
+    assert is_leader(ClusterState(leader=text), host)
+
+
+def test_nobody_leads_without_a_leader() -> None:
+    assert not is_leader(ClusterState(leader=""), "")

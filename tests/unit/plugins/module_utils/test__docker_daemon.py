@@ -1,0 +1,85 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is known of the engine without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.trinode.platform.plugins.module_utils import _docker_daemon
+from ansible_collections.trinode.platform.plugins.module_utils._daemon_json import DaemonJsonError, Owned
+from ansible_collections.trinode.platform.plugins.module_utils._docker_daemon import Engine, State
+from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING, Entry
+
+
+def _nothing(_command: list[str]) -> tuple[int, str, str]:
+    return 0, "", ""
+
+
+def test_a_state_survives_its_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.json")
+    assert _docker_daemon.load_state(path) == State([], None, [], None)
+    owned = [Owned(("dns",), ["10.0.0.1"], False, None)]
+    state = State(owned, Entry(text="{}\n"), [], MISSING)
+    _docker_daemon.save_state(path, state)
+    assert _docker_daemon.load_state(path) == state
+
+
+def test_a_damaged_state_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text('{"owned": []}')
+    with pytest.raises(DaemonJsonError, match="remove it"):
+        _docker_daemon.load_state(str(path))
+
+
+def test_only_the_newest_copies_are_kept(tmp_path: Path) -> None:
+    path = str(tmp_path / "daemon.json")
+    (tmp_path / "daemon.json.mine.bak").write_text("theirs")
+    for day in range(5):
+        _docker_daemon.back_up(path, Entry(text=str(day)), 2, day * 86400)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["daemon.json.19700104T000000.bak", "daemon.json.19700105T000000.bak", "daemon.json.mine.bak"]
+    assert _docker_daemon.back_up(path, MISSING, 2, 0) is None
+    _docker_daemon.back_up(path, MISSING, 0, 0)
+    assert [item.name for item in tmp_path.iterdir()] == ["daemon.json.mine.bak"]
+
+
+def test_flags_come_from_the_unit_and_its_environment(tmp_path: Path) -> None:
+    options = tmp_path / "docker"
+    options.write_text('DOCKER_OPTS="--dns=9.9.9.9"\n')
+    shown = {
+        "LoadState": "loaded",
+        "FragmentPath": "/lib/systemd/system/docker.service",
+        "ExecStart": "{ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// $DOCKER_OPTS $EXTRA ; ignore_errors=no ; }",
+        "Environment": "EXTRA=--debug",
+        "EnvironmentFiles": f"{options} (ignore_errors=yes)",
+    }
+    flags, where = Engine(_nothing, "docker.service").flags(shown)
+    assert flags == {"hosts": "-H", "dns": "--dns", "debug": "--debug"}
+    assert str(options) in where
+    assert "systemctl cat docker.service" in where
+
+
+def test_an_engine_that_does_not_run_has_read_nothing() -> None:
+    assert not Engine(_nothing, "docker.service").runs_with({"ActiveState": "inactive", "MainPID": "0"}, "/etc/docker/daemon.json")
+
+
+def test_a_socket_without_an_engine_is_a_reason(tmp_path: Path) -> None:
+    path = str(tmp_path / "docker.sock")
+    error = _docker_daemon.engine_error(path)
+    assert error is not None
+    assert path in error
+
+
+@pytest.mark.parametrize(
+    ("journal", "reason"),
+    [
+        (["time=x level=info msg=up", "failed to start daemon: no driver", "docker.service: Failed"], "failed to start daemon: no driver"),
+        (["something else"], "something else"),
+        ([], "its journal says nothing"),
+    ],
+)
+def test_the_reason_is_found_in_the_journal(journal: list[str], reason: str) -> None:
+    assert _docker_daemon.reason_in(journal) == reason

@@ -1,0 +1,314 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What manages a resolver, which servers it asks, and what is written for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.trinode.platform.plugins.module_utils import _resolver
+from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING, Entry
+from ansible_collections.trinode.platform.plugins.module_utils._resolver import Manager, ResolverError, Settings, System
+
+SETTINGS = Settings(["127.0.0.1", "192.168.0.130"], "consul", [], ["timeout:2", "rotate"])
+STUB = "/run/systemd/resolve/stub-resolv.conf"
+UPLINKS = "/run/systemd/resolve/resolv.conf"
+
+
+class Host(System):
+    """A host in a directory; the commands it is asked to run are recorded."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(self._run, str(root))
+        self.commands: list[list[str]] = []
+        self.outputs: dict[str, tuple[int, str, str]] = {}
+
+    def _run(self, command: list[str]) -> tuple[int, str, str]:
+        self.commands.append(command)
+        return self.outputs.get(command[0], (0, "", ""))
+
+    def put(self, path: str, text: str) -> None:
+        file = Path(self.path(path))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def link(self, path: str, target: str) -> None:
+        file = Path(self.path(path))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.symlink_to(target)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.fixture
+def plain(host: Host) -> Host:
+    host.put("/etc/resolv.conf", "search site.example\nnameserver 10.0.0.1\nnameserver 10.0.0.2\n")
+    return host
+
+
+@pytest.fixture
+def resolved(host: Host) -> Host:
+    host.put(STUB, "nameserver 127.0.0.53\n")
+    host.put(UPLINKS, "nameserver 10.0.0.1\nnameserver fe80::1%eth0\n")
+    host.link("/etc/resolv.conf", f"..{STUB}")
+    return host
+
+
+@pytest.fixture
+def resolvconf(host: Host) -> Host:
+    host.put("/usr/lib/resolvconf/list-records", "")
+    host.put("/run/resolvconf/interface/eth0.dhclient", "nameserver 10.0.0.1\n")
+    host.put("/run/resolvconf/resolv.conf", "nameserver 10.0.0.1\n")
+    host.put("/etc/resolvconf/resolv.conf.d/head", "# a comment\n")
+    host.put("/etc/resolvconf/resolv.conf.d/base", "")
+    host.link("/etc/resolv.conf", "../run/resolvconf/resolv.conf")
+    return host
+
+
+def test_a_plain_file_is_a_file(plain: Host) -> None:
+    assert _resolver.detect(plain) == Manager("file")
+
+
+def test_nothing_at_all_is_a_file(host: Host) -> None:
+    assert _resolver.detect(host) == Manager("file")
+
+
+@pytest.mark.parametrize("target", [STUB, UPLINKS])
+def test_resolved_is_known_by_the_link(host: Host, target: str) -> None:
+    host.put(target, "")
+    host.link("/etc/resolv.conf", target)
+    # An absolute link is one below the host's root.
+    assert _resolver.detect(host) == Manager("resolved")
+
+
+def test_resolved_is_known_by_a_copied_stub_file(host: Host) -> None:
+    host.put(STUB, "")
+    host.put("/etc/resolv.conf", "nameserver 127.0.0.53\n")
+    assert _resolver.detect(host) == Manager("resolved")
+
+
+@pytest.mark.parametrize(("line", "backend"), [("hosts: files resolve [!UNAVAIL=return] dns", "resolved"), ("hosts: files dns resolve", "file")])
+def test_resolved_is_known_by_nsswitch(plain: Host, line: str, backend: str) -> None:
+    plain.put(STUB, "")
+    plain.put("/etc/nsswitch.conf", f"passwd: files\n{line}\n")
+    assert _resolver.detect(plain) == Manager(backend)
+
+
+def test_resolvconf_is_known_by_the_link(resolvconf: Host) -> None:
+    assert _resolver.detect(resolvconf) == Manager("resolvconf", "debian")
+
+
+def test_resolvconf_that_does_not_have_the_file_does_not_manage_it(plain: Host) -> None:
+    plain.put("/usr/lib/resolvconf/list-records", "")
+    assert _resolver.detect(plain) == Manager("file")
+
+
+def test_openresolv_is_told_from_the_other(plain: Host) -> None:
+    plain.put("/lib/resolvconf/libc", "")
+    assert _resolver.detect(plain) == Manager("resolvconf", "openresolv")
+
+
+def test_a_package_is_missed(plain: Host) -> None:
+    assert _resolver.missing_package(plain, _resolver.manager_for(plain, "resolvconf")) == "resolvconf"
+    assert _resolver.missing_package(plain, _resolver.manager_for(plain, "resolved")) == "systemd-resolved"
+    assert _resolver.missing_package(plain, _resolver.manager_for(plain, "auto")) is None
+
+
+def test_former_servers_of_a_plain_file(plain: Host) -> None:
+    assert _resolver.former_servers(plain, None, ["127.0.0.1"]) == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_former_servers_keep_the_resolver_of_a_docker_network(host: Host) -> None:
+    host.put("/etc/resolv.conf", "nameserver 127.0.0.11\n")
+    assert _resolver.former_servers(host, None, []) == ["127.0.0.11"]
+
+
+def test_former_servers_see_through_resolved(resolved: Host) -> None:
+    resolved.put("/etc/systemd/resolved.conf", "[Resolve]\n#DNS=9.9.9.9\nDNS=10.0.0.9#dns.site.example\n")
+    assert _resolver.former_servers(resolved, None, []) == ["10.0.0.9", "10.0.0.1"]
+
+
+def test_former_servers_see_through_dnsmasq(host: Host) -> None:
+    host.put("/etc/resolv.conf", "nameserver 127.0.0.1\n")
+    assert _resolver.former_servers(host, None, []) == []
+    host.put("/run/dnsmasq/resolv.conf", "nameserver 10.0.0.7\n")
+    assert _resolver.former_servers(host, None, []) == ["10.0.0.7"]
+
+
+def test_our_own_servers_are_never_former_ones(host: Host) -> None:
+    host.put("/etc/resolv.conf", "nameserver 192.168.0.130\nnameserver 192.168.0.131\nnameserver 10.0.0.1\n")
+    state = {"servers": ["192.168.0.131"], "upstreams": ["10.9.9.9"]}
+    assert _resolver.former_servers(host, state, ["192.168.0.130"]) == ["10.0.0.1"]
+
+
+def test_former_servers_are_remembered_behind_our_file(plain: Host) -> None:
+    state = _resolver.remembered(plain, SETTINGS.servers, [])
+    _resolver.put(plain, _resolver.wanted(plain, Manager("file"), SETTINGS), [Manager("file")])
+    assert _resolver.former_servers(plain, state, SETTINGS.servers) == ["10.0.0.1", "10.0.0.2"]
+    # The cluster grew: what our file still says is no upstream either.
+    assert _resolver.former_servers(plain, state, ["127.0.0.1"]) == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_a_plain_file_that_somebody_overwrote_is_damage_and_no_news(plain: Host) -> None:
+    plain.put("/etc/resolv.conf", "nameserver 192.0.2.53\n")
+    state = {"backend": "file", "servers": ["127.0.0.1"], "upstreams": ["10.0.0.1"]}
+    assert _resolver.former_servers(plain, state, ["127.0.0.1"]) == ["10.0.0.1"]
+
+
+def test_former_servers_follow_the_records_of_resolvconf(resolvconf: Host) -> None:
+    state = _resolver.remembered(resolvconf, SETTINGS.servers, [])
+    _resolver.put(resolvconf, _resolver.wanted(resolvconf, Manager("resolvconf", "debian"), SETTINGS), [])
+    resolvconf.put("/run/resolvconf/interface/eth0.dhclient", "nameserver 10.0.0.66\n")
+    assert _resolver.former_servers(resolvconf, state, SETTINGS.servers) == ["10.0.0.66"]
+    Path(resolvconf.path("/run/resolvconf/interface/eth0.dhclient")).unlink()
+    assert _resolver.former_servers(resolvconf, state, SETTINGS.servers) == ["10.0.0.1"]
+
+
+def test_our_file_without_a_memory_says_nothing_of_before(plain: Host) -> None:
+    _resolver.put(plain, _resolver.wanted(plain, Manager("file"), SETTINGS), [])
+    state = _resolver.remembered(plain, SETTINGS.servers, [])
+    assert (state["before"], state["upstreams"]) == (None, [])
+    assert _resolver.restored(plain, {**state, "backend": "file"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("server", "address"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("10.0.0.1:53", "10.0.0.1"),
+        ("[2001:db8::1]:53", "2001:db8::1"),
+        ("2001:db8::1#dns.example", "2001:db8::1"),
+        ("fe80::1%eth0", None),
+        ("0.0.0.0", None),
+        ("dns.example", None),
+    ],
+)
+def test_addresses_of_servers(server: str, address: str | None) -> None:
+    assert _resolver.usable_address(server) == address
+
+
+def test_the_plain_file_lists_only_our_servers() -> None:
+    settings = SETTINGS._replace(servers=["10.1.0.1", "10.1.0.2", "10.1.0.2", "10.1.0.3", "10.1.0.4"], search=["site.example"])
+    assert _resolver.resolv_conf(settings).splitlines()[1:] == [
+        "search site.example",
+        "nameserver 10.1.0.1",
+        "nameserver 10.1.0.2",
+        "nameserver 10.1.0.3",
+        "options timeout:2 rotate",
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_resolvconf_leaves_no_place_for_other_servers(count: int) -> None:
+    servers = [f"10.1.0.{number}" for number in range(1, count + 1)]
+    filled = _resolver.filled_servers(SETTINGS._replace(servers=servers))
+    assert len(filled) == _resolver.MAX_SERVERS
+    assert set(filled) == set(servers[:3])
+
+
+def test_resolved_sends_only_our_domain_and_starts_its_list_anew() -> None:
+    assert _resolver.resolved_drop_in(SETTINGS).splitlines()[1:] == ["[Resolve]", "DNS=", "DNS=127.0.0.1 192.168.0.130", "Domains=~consul"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("text", ["", "one\ntwo\n", "no end of line"])
+def test_a_block_comes_and_goes(text: str, first: bool) -> None:
+    once = _resolver.with_block(text, ["ours"], first=first)
+    assert _resolver.with_block(once, ["ours"], first=first) == once
+    assert _resolver.without_block(once).rstrip("\n") == text.rstrip("\n")
+    assert "ours" not in _resolver.without_block(once)
+
+
+def test_openresolv_reads_the_lines_as_shell() -> None:
+    lines = _resolver.openresolv_lines(SETTINGS)
+    assert lines[0].splitlines() == ['resolv_conf_head="nameserver 127.0.0.1', "nameserver 192.168.0.130", 'nameserver 127.0.0.1"']
+    assert lines[1] == 'resolv_conf_options="timeout:2 rotate"'
+
+
+def test_resolvconf_keeps_the_lines_of_others_and_gives_them_back(resolvconf: Host) -> None:
+    manager = Manager("resolvconf", "debian")
+    state = {**_resolver.remembered(resolvconf, SETTINGS.servers, []), "backend": "resolvconf"}
+    _resolver.put(resolvconf, _resolver.wanted(resolvconf, manager, SETTINGS), [manager])
+    assert resolvconf.commands == [["/sbin/resolvconf", "--enable-updates"], ["/sbin/resolvconf", "-u"]]
+    head = resolvconf.text("/etc/resolvconf/resolv.conf.d/head")
+    assert head.splitlines()[1] == "nameserver 127.0.0.1"
+    assert head.endswith("# a comment\n")
+    _resolver.put(resolvconf, _resolver.restored(resolvconf, state), [manager])
+    assert resolvconf.text("/etc/resolvconf/resolv.conf.d/head") == "# a comment\n"
+    assert resolvconf.text("/etc/resolvconf/resolv.conf.d/base") == ""
+    assert resolvconf.read("/etc/resolv.conf").link == "../run/resolvconf/resolv.conf"
+
+
+def test_a_host_that_got_resolved_gets_its_file_back(plain: Host) -> None:
+    before = plain.read("/etc/resolv.conf")
+    state = {**_resolver.remembered(plain, SETTINGS.servers, []), "backend": "resolved"}
+    plain.put(STUB, "nameserver 127.0.0.53\n")
+    _resolver.put(plain, _resolver.wanted(plain, Manager("resolved"), SETTINGS), [Manager("resolved")])
+    assert plain.target("/etc/resolv.conf") == STUB
+    _resolver.put(plain, _resolver.restored(plain, state), [Manager("resolved")])
+    assert plain.read("/etc/resolv.conf") == before
+    assert plain.read(_resolver.RESOLVED_DROP_IN) == MISSING
+
+
+def test_a_file_that_somebody_else_wrote_since_is_left_alone(plain: Host) -> None:
+    state = {**_resolver.remembered(plain, SETTINGS.servers, []), "backend": "file"}
+    _resolver.put(plain, _resolver.wanted(plain, Manager("file"), SETTINGS), [])
+    plain.put("/etc/resolv.conf", "nameserver 10.0.0.99\n")
+    assert _resolver.restored(plain, state) == {}
+
+
+def test_a_file_that_is_overwritten_is_stale(plain: Host) -> None:
+    assert _resolver.stale(plain, Manager("file"), SETTINGS) is not None
+    _resolver.put(plain, _resolver.wanted(plain, Manager("file"), SETTINGS), [])
+    assert _resolver.stale(plain, Manager("file"), SETTINGS) is None
+
+
+def test_resolved_that_does_not_run_is_stale(resolved: Host) -> None:
+    resolved.outputs["systemctl"] = (0, "MainPID=0\nActiveState=failed\n", "")
+    assert _resolver.stale(resolved, Manager("resolved"), SETTINGS) == "systemd-resolved is failed"
+
+
+def test_a_manager_that_fails_is_named(resolvconf: Host) -> None:
+    resolvconf.outputs["/sbin/resolvconf"] = (1, "", "no lock")
+    with pytest.raises(ResolverError, match="--enable-updates' failed with 1: no lock"):
+        _resolver.apply(resolvconf, Manager("resolvconf", "debian"))
+
+
+def _process(host: Host, number: str, name: str, space: str) -> None:
+    host.put(f"/proc/{number}/comm", f"{name}\n")
+    host.link(f"/proc/{number}/ns/pid", space)
+
+
+def test_writers_are_found_in_our_own_process_space_only(plain: Host) -> None:
+    plain.link("/proc/self/ns/pid", "pid:[1]")
+    _process(plain, "10", "dhclient", "pid:[1]")
+    _process(plain, "11", "dhcpcd", "pid:[2]")
+    _process(plain, "12", "sshd", "pid:[1]")
+    _process(plain, "13", "NetworkManager", "pid:[1]")
+    assert _resolver.other_writers(plain) == ["NetworkManager", "dhclient"]
+    plain.outputs["NetworkManager"] = (0, "[main]\ndns = none\n", "")
+    assert _resolver.other_writers(plain) == ["dhclient"]
+
+
+def test_a_damaged_memory_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    assert _resolver.load_state(str(path)) is None
+    path.write_text("{")
+    with pytest.raises(ResolverError, match="resolvconf_dns_former_servers"):
+        _resolver.load_state(str(path))
+
+
+def test_a_state_survives_its_file(plain: Host, tmp_path: Path) -> None:
+    state = _resolver.remembered(plain, [], [])
+    path = tmp_path / "state"
+    path.write_text(_resolver.state_text(state))
+    loaded = _resolver.load_state(str(path))
+    assert loaded == state
+    assert loaded is not None
+    assert Entry.from_json(loaded["before"]["resolv_conf"]) == plain.read("/etc/resolv.conf")

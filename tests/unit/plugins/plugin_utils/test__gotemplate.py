@@ -1,0 +1,198 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Golden files of the generated consul-template sources, and the building blocks' own rules."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import typing as t
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.trinode.platform.plugins.plugin_utils import _gotemplate as go
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge import SCHEMA
+from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+GENERATORS = {"http": http_template, "tcp": tcp_template}
+BASE = {"domain": "apps.example"}
+
+# One case for every option; its golden file is the difference that it makes to the default source of each side.
+OPTIONS: dict[str, t.Any] = {
+    "domain": "other.example",
+    "http_port": 8080,
+    "tls_port": 8443,
+    "http_tag": "web",
+    "tcp_tag": "stream",
+    "tls_tag": "sni",
+    "listen_addresses": ["192.0.2.10", "2001:db8::10"],
+    "ipv6": True,
+    "host_names": ["shop.apps.example", "team1-*.apps.example"],
+    "reserved_host_names": ["ui.apps.example"],
+    "tcp_ports": [5432, "9000-9999"],
+    "reserved_ports": [8500, 22],
+    "backend_reserved_ports": [22],
+    "allow_loopback": True,
+    "accept_warning": True,
+    "connect_timeout": "1s",
+    "read_timeout": "5m",
+    "send_timeout": "5m",
+    "idle_timeout": "1h",
+    "preread_timeout": "2s",
+    "max_fails": 3,
+    "fail_timeout": "30s",
+    "keepalive": 0,
+    "keepalive_timeout": "60s",
+    "keepalive_requests": 10,
+    "next_upstream": [],
+    "next_upstream_tries": 2,
+    "next_upstream_timeout": "1s",
+    "client_max_body_size": "1m",
+    "trusted_proxies": ["192.0.2.0/24"],
+    "request_id": "generate",
+    "canary": {"share": 50, "by": "client", "header": "X-Gray", "cookie": ""},
+    "proxy_protocol": True,
+    "http_access_log": "off",
+    "tcp_access_log": "off",
+    "log_format": "text",
+    "map_hash_bucket_size": 0,
+    "max_services": 10,
+    "max_instances": 3,
+    "max_reports": 5,
+}
+
+
+def _compare(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("GOLDEN_UPDATE"):
+        path.write_text(text)
+    assert path.exists(), f"{name} is missing: run the tests once with GOLDEN_UPDATE=1 and read what it wrote"
+    assert text == path.read_text(), f"{name} differs: if this is meant, run the tests once with GOLDEN_UPDATE=1 and read the difference"
+
+
+@pytest.mark.parametrize("side", GENERATORS)
+def test_default_source(side: str) -> None:
+    _compare(f"{side}.ctmpl", GENERATORS[side](BASE))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option(option: str) -> None:
+    parts = []
+    for side, generator in GENERATORS.items():
+        before, after = generator(BASE), generator({**BASE, option: OPTIONS[option]})
+        parts += list(difflib.unified_diff(before.splitlines(True), after.splitlines(True), f"{side}, defaults", f"{side}, {option}: {OPTIONS[option]!r}", n=0))
+    assert parts, "the option changes nothing"
+    _compare(f"option_{option}.diff", "".join(parts))
+
+
+def test_every_option_has_a_golden_file() -> None:
+    assert set(OPTIONS) == {option.name for option in SCHEMA}
+    assert {path.name for path in GOLDEN.iterdir()} == {"http.ctmpl", "tcp.ctmpl", *(f"option_{name}.diff" for name in OPTIONS)}
+
+
+@pytest.mark.parametrize("side", GENERATORS)
+def test_shape(side: str) -> None:
+    text = GENERATORS[side](BASE)
+    assert text.endswith("}}\n")
+    assert not text.endswith("\n\n")
+    assert text.count("{{") == text.count("}}")
+    assert not re.search(r"@[A-Z_]+@", text)
+    # Whatever is asked of Consul about one service carries a checked name, and nothing is asked about everything but the list of names.
+    assert set(re.findall(r"\bservice \(([^)]*)\)", text)) <= {f'printf "{tag}.%s|any" $name' for tag in ("http", "tcp", "tls")}
+    assert not re.search(r"\b(key|ls|tree|env|file|secret|plugin|writeToFile|sockaddr|timestamp|sprig_env|sprig_getHostByName)\b [\"`(]", text)
+
+
+# A value that reaches the output must have gone through one of these. The list is short on purpose: look hard at whatever you add.
+CHECKED = {
+    "http": {"$label", "$name", "$server", "$share"},
+    "tcp": {"$port", "$name", "$label", "$server", "$upstream"},
+}
+SHARED = {
+    'regexReplaceAll `[^ -~]` "?" (printf "%.100s" .)',
+    "divide $by $weight",
+    "$.more",
+    "toJSON .",
+    "toJSON $report",
+    'toJSON (sprig_dict "kind" "skipped" "side" "SIDE" "service" "" "reason" "more refusals are not listed" "count" $more)',
+}
+# Numbers.
+SIZES = re.compile(r"multiply 64 \(add 1 \(divide 32 \((?:len \$\w+|add \(len \$\w+\) \(len \$\w+\))\)\)\)")
+
+
+@pytest.mark.parametrize("side", GENERATORS)
+def test_only_checked_values_are_emitted(side: str) -> None:
+    quiet = re.compile(r"\{\{-? *(?:/\*|\$\w+ :?= |scratch\.(?:Set|MapSet|MapSetX) |if |else|end|break|range |with |define |template )")
+    text = GENERATORS[side](BASE)
+    emitted = {match.group(1) for match in re.finditer(r"\{\{-? *(.*?) *-?\}\}", text, re.DOTALL) if not quiet.match(match.group(0))}
+    emitted = {item.replace(f'"{side}"', '"SIDE"') for item in emitted if not SIZES.fullmatch(item)}
+    assert emitted <= CHECKED[side] | SHARED
+
+
+def test_fill() -> None:
+    assert go.fill("a @ONE@ b@TWO_2@ @x @", one=1, two_2="@ONE@") == "a 1 b@ONE@ @x @"
+    with pytest.raises(KeyError):
+        go.fill("@ONE@")
+    with pytest.raises(KeyError):
+        go.fill("", one=1)
+
+
+def test_go_values() -> None:
+    assert go.go_string("a\\z") == "`a\\z`"
+    with pytest.raises(ValueError, match="backquote"):
+        go.go_string("a`b")
+    assert go.go_ranges("$p", []) == "false"
+    assert go.go_ranges("$p", ["1-2", "5-5"]) == "or (and (ge $p 1) (le $p 2)) (and (ge $p 5) (le $p 5)) false"
+    assert go.go_host_labels(["a-b.x", "c*.x"]) == r"\A(?:a-b|c[a-z0-9_-]*)\z"
+
+
+# Go's \z is Python's \Z; everything else in these patterns means the same in both.
+def _matches(pattern: str, text: str) -> bool:
+    return re.search(pattern.replace(r"\z", r"\Z"), text) is not None
+
+
+@pytest.mark.parametrize("octet", range(256))
+def test_ipv4_first_octet(octet: int) -> None:
+    assert _matches(go.IPV4, f"{octet}.0.2.1") == (1 <= octet <= 223 and octet != 127)
+    assert _matches(go.IPV4, f"192.{octet}.2.{octet}")
+    assert _matches(go.IPV4_LOOPBACK, f"{octet}.0.2.1") == (octet == 127)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        (go.IPV4, ["1.2.3.4"], ["", "1.2.3", "1.2.3.4.5", "01.2.3.4", "1.2.3.04", "1.2.3.256", "1.2.3.4\n", " 1.2.3.4", "1.2.3.4;", "0.0.0.0", "a.b.c.d"]),
+        (
+            go.IPV6,
+            ["2001:db8::1", "2001::", "fd00::1:2", "3fff:1:2:3:4:5:6:7", "2001:1:2:3:4::5", "2001:1:2:3:4:5::", "FD00::AbCd"],
+            [
+                "::",
+                "::1",
+                "::ffff:1.2.3.4",
+                "::ffff:102:304",
+                "fe80::1",
+                "ff02::1",
+                "2001:db8",
+                "2001:1:2:3:4:5:6::",
+                "2001::1::2",
+                "2001:12345::",
+                "2001::1\n",
+                "2001::1%e",
+            ],
+        ),
+        (go.NAME, ["a", "A9", "a-b_c", "9"], ["", "-a", "a-", "_a", "a.b", "a/b", "a b", "a\n", "ä", "a;b"]),
+        (go.PORT, ["1", "65535", "99999"], ["", "0", "01", "-1", "1.0", "123456", "80\n"]),
+        (go.NAME_WITH_PORT, ["a-1", "a-b-9999"], ["9999", "-9999", "a-", "a-0", "a-09", "a-9999x", "a-123456"]),
+        (go.PERCENT, ["0", "9", "10", "99", "100"], ["", "00", "101", "-1", "1.5", "007", "100\n"]),
+        (go.TRUE, ["1", "true", "TRUE", "yes", "On"], ["", "0", "2", "truee", "true\n"]),
+        (go.FALSE, ["0", "false", "No", "OFF"], ["", "1", "offf", "no\n"]),
+        (go.VERSION, ["v1.0.0", "2024-01-01_b+1"], ["", "-v", "v 1", "v1\n", "v;"]),
+    ],
+)
+def test_patterns(pattern: str, good: list[str], bad: list[str]) -> None:
+    assert [text for text in good if not _matches(pattern, text)] == []
+    assert [text for text in bad if _matches(pattern, text)] == []

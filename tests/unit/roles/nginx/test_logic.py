@@ -1,0 +1,212 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Report, guard, state, rendering and the texts about the host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nginx_edge import state as states
+from nginx_edge.check import explain, foreign_listeners, mirror
+from nginx_edge.nginxconf import Document, Listener
+from nginx_edge.render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, Source, Wanted, render
+from nginx_edge.report import build_report, dropped_too_many, report_lines, served
+from nginx_edge.system import Config, Trouble, load_config, not_bound, parse_proc_net
+
+SERVED = '#! {"kind": "served", "side": "tcp", "service": "echo", "port": 9999}\n'
+
+
+def wanted(http: str = "", stream: str = "", base: str = "server { listen 80; }\n") -> Wanted:
+    return Wanted(Source(http, stream, base, "worker_shutdown_timeout 1m;\n"), Document(http), Document(stream), Document(base))
+
+
+# -- report -----------------------------------------------------------------------------------------------------------------
+
+
+def test_report_lines_are_read_and_bad_ones_told() -> None:
+    text = '#! {"kind": "served", "service": "a"}\n  #! {"kind": "skipped"}\n#! {"kind"\n#! [1]\n# ! no\nfoo; #! no\n'
+    assert [entry["kind"] for entry in report_lines(text)] == ["served", "skipped", "malformed", "malformed"]
+
+
+def test_a_report_line_that_nests_without_end_is_malformed() -> None:
+    assert report_lines("#! " + "[" * 100000)[0]["kind"] == "malformed"
+
+
+def test_served_by_report_else_by_upstream() -> None:
+    assert served("tcp", SERVED + "upstream x { }") == {"tcp/echo"}
+    assert served("http", "upstream x { } upstream y { }") == {"http/x", "http/y"}
+    assert served("http", '#! {"kind": "skipped", "service": "a"}\nupstream fallback { }') == set()
+
+
+def test_what_is_left_out_is_skipped_not_served() -> None:
+    report = build_report("000001", {"http": "", "tcp": SERVED}, [('server "9999"', Listener("tcp", "0.0.0.0", 9999), "is held by sshd")])
+    assert report["served"] == []
+    assert report["skipped"][0]["reason"] == "0.0.0.0:9999/tcp is held by sshd"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "gone"),
+    [(10, 5, 0), (10, 4, 6), (10, 0, 10), (4, 0, 0), (5, 2, 3), (0, 0, 0), (10, 20, 0)],
+)
+def test_guard(before: int, after: int, gone: int) -> None:
+    assert len(dropped_too_many({str(n) for n in range(before)}, {str(n) for n in range(after)}, 50, 5)) == gone
+
+
+def test_new_services_do_not_make_up_for_lost_ones() -> None:
+    assert dropped_too_many({"a", "b", "c", "d", "e"}, {"v", "w", "x", "y", "z"}, 50, 5)
+
+
+# -- rendering --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tree_refers_to_itself_only() -> None:
+    tree = render(wanted("upstream x { }\n", SERVED + "server { listen 9999; }\n"), {}, "000007", "/state", 8098)
+    assert set(READ_BY_NGINX) < set(tree.files)
+    assert "include /state/trees/000007/stream/*.conf;" in tree.files["main/edge.conf"]
+    assert 'return 200 "000007\\n";' in tree.files["http/10-status.conf"]
+    assert not any("/live" in text for text in tree.files.values())
+    assert {(item.address, item.port) for item in tree.listeners} == {("0.0.0.0", 80), ("0.0.0.0", 9999), ("127.0.0.1", 8098)}
+    assert all(Document(tree.files[name]) for name in READ_BY_NGINX)
+
+
+def test_rendering_again_is_equal() -> None:
+    source = wanted("upstream x { }\n", SERVED)
+    assert render(source, {}, "000001", "/s", 1) == render(source, {}, "000001", "/s", 1)
+
+
+# -- state ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "{", "[]", "3", '{"schema": 99}', '{"schema": 1, "history": 3, "next": "x", "pending": [], "seen": null, "live": 3}']
+)
+def test_a_broken_state_file_is_an_empty_state(text: str | None) -> None:
+    assert states.load(text) == states.empty()
+
+
+def test_the_state_survives_its_file() -> None:
+    state = states.empty()
+    state.update(live="000002", next=3, history=[{"generation": "000002", "activated": 1.0}], pending={"from": None, "to": "000003"})
+    assert states.load(states.dump(state)) == state
+
+
+def test_generations_are_never_used_twice() -> None:
+    state = states.empty()
+    assert states.next_generation(state, []) == "000001"
+    assert states.next_generation(state, ["000004", "junk"]) == "000005"
+    state["next"] = 9
+    assert states.next_generation(state, ["000004"]) == "000009"
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(1, ["2"]), (2, ["2", "4"]), (3, ["2", "3", "4"]), (9, ["1", "2", "3", "4"])])
+def test_the_live_tree_is_never_pruned(keep: int, expected: list[str]) -> None:
+    state = states.empty()
+    state.update(live="2", history=[{"generation": name} for name in ("1", "2", "3", "4")])
+    assert states.prune_history(state, keep) == expected
+
+
+def test_seen_survives_a_clock_that_is_set_back() -> None:
+    state = states.empty()
+    states.remember_seen(state, {"a"}, 10000, 300)
+    states.remember_seen(state, {"b"}, 5000, 300)
+    assert states.recently_served(state, 5000, 300) == {"a", "b"}
+    assert states.recently_served(state, 5400, 300) == set()
+
+
+def test_metrics_are_prometheus_text() -> None:
+    state = states.empty()
+    state.update(live="000003", history=[{"generation": "000003", "activated": 5.0}], last={"outcome": "failed", "time": 6.0, "duration_ms": 70})
+    text = states.metrics(state, {"served": [{"side": "http"}], "skipped": []}, True)
+    for line in ("nginx_edge_generation 3", "nginx_edge_up_to_date 0", "nginx_edge_last_duration_seconds 0.07", 'nginx_edge_services_served{side="http"} 1'):
+        assert f"\n{line}\n" in text
+    names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(names) == len(set(names)) and all(any(line.startswith(name) for line in text.splitlines()) for name in names)
+
+
+# -- host -------------------------------------------------------------------------------------------------------------------
+
+
+def test_proc_net() -> None:
+    text = (
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        "   0: 0100007F:1FA2 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n"
+        "   1: 0100007F:1FA2 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n"
+    )
+    assert parse_proc_net(text, "tcp", "0A") == [(Listener("tcp", "127.0.0.1", 8098), "4711")]
+    six = text.replace("0100007F:1FA2 00000000", "B80D0120000000000000000001000000:0050 00000000")
+    assert parse_proc_net(six, "tcp", "0A") == [(Listener("tcp", "2001:db8::1", 80), "4711")]
+
+
+def test_a_wildcard_holds_every_address_of_its_family() -> None:
+    held = {Listener("tcp", "0.0.0.0", 80)}
+    assert not_bound([Listener("tcp", "192.0.2.1", 80)], held) == []
+    assert not_bound([Listener("tcp", "::1", 80), Listener("udp", "0.0.0.0", 80), Listener("tcp", "0.0.0.0", 81)], held) == sorted(
+        [Listener("tcp", "::1", 80), Listener("udp", "0.0.0.0", 80), Listener("tcp", "0.0.0.0", 81)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [({"statusport": 1}, "unknown key 'statusport'"), ({"status_port": "1"}, "status_port is '1', not a int"), (None, "can't be read")]
+)
+def test_a_wrong_configuration_is_named(tmp_path: Path, values: Any, message: str) -> None:
+    (tmp_path / "apply.json").write_text(json.dumps(values) if values is not None else "{")
+    with pytest.raises(Trouble, match=message):
+        load_config(str(tmp_path / "apply.json"))
+
+
+# -- check ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "blame", "sentence"),
+    [
+        ("nginx: [emerg] no servers are inside upstream in /s/trees/1/http/50-edge.conf:2", "staged", 'staged http.conf, line 2 (upstream "x"): no servers'),
+        (
+            '2026/01/01 00:00:00 [emerg] 1#1: unknown directive "y" in /s/trees/1/stream/50-edge.conf:1',
+            "staged",
+            'staged stream.conf, line 1: unknown directive "y"',
+        ),
+        ("nginx: [emerg] x in /s/trees/1/main/edge.conf:3", "platform", "the edge's own main/edge.conf, line 3: x"),
+        ("nginx: [emerg] x in /s/check/conf.d/00-edge.conf:3", "platform", "the edge's own /etc/nginx/conf.d/00-edge.conf, line 3: x"),
+        ("nginx: [emerg] x in /s/check/sites-enabled/shop:3", "operator", "the operator's own file /etc/nginx/sites-enabled/shop, line 3: x"),
+        ("nginx: [emerg] x in /opt/shop.conf:3", "operator", "the operator's own file /opt/shop.conf, line 3: x"),
+        ('nginx: [emerg] cannot load certificate "/s/check/ssl/a.pem": No such file', "operator", 'cannot load certificate "/etc/nginx/ssl/a.pem"'),
+        ("nginx: [emerg] bind() to 192.0.2.9:80 failed (99: Cannot assign requested address)", "host", "bind() to 192.0.2.9:80 failed"),
+        ("nginx: [warn] w in /etc/x:1\nnginx: [emerg] e in /opt/x:1", "operator", "/opt/x, line 1: e"),
+        ("", "host", "without saying why: no output"),
+    ],
+)
+def test_whose_file_is_broken(said: str, blame: str, sentence: str) -> None:
+    documents = {EDGE_HTTP: Document("\nupstream x { }\n"), EDGE_STREAM: Document("")}
+    found = explain(said, Config(state_dir="/s"), "/s/trees/1", "/s/check", documents)
+    assert found[0] == blame and sentence in found[1]
+
+
+def test_mirror(tmp_path: Path) -> None:
+    etc, copy = tmp_path / "etc", tmp_path / "copy"
+    (etc / "conf.d").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (etc / "nginx.conf").write_text(f"pid /run/nginx.pid;\ninclude {etc}/conf.d/*.conf;\n")
+    (etc / "conf.d" / "a.conf").write_text("include /s/live/http/*.conf;\n")
+    (etc / "conf.d" / "b.conf").symlink_to("missing")
+    (etc / "mime.types").write_text("types { }\n")
+    (etc / "inside").symlink_to("conf.d")
+    (etc / "modules").symlink_to(tmp_path / "outside")
+    mirror(str(etc), str(copy), [(f"{etc}/".encode(), f"{copy}/".encode()), (b"/s/live/", b"/s/trees/1/")])
+    assert (copy / "nginx.conf").read_text() == f"pid {copy}/nginx.pid;\ninclude {copy}/conf.d/*.conf;\n"
+    assert (copy / "conf.d" / "a.conf").read_text() == "include /s/trees/1/http/*.conf;\n"
+    assert (copy / "mime.types").is_symlink() and (copy / "conf.d" / "b.conf").is_symlink()
+    assert (copy / "inside").resolve() == copy / "conf.d" and (copy / "modules").resolve() == tmp_path / "outside"
+
+
+def test_the_operators_sockets() -> None:
+    dump = (
+        "# configuration file /etc/nginx/nginx.conf:\nhttp { server { listen 8080; } }\n# listen 1;\n"
+        "# configuration file /s/trees/1/http/50-edge.conf:\nserver { listen 80; }\n"
+        "# configuration file /etc/nginx/lua.conf:\ncontent_by_lua_block { x = '}\n"
+    )
+    assert foreign_listeners(dump, "/s/trees/1") == {Listener("tcp", "0.0.0.0", 8080)}

@@ -1,0 +1,135 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The reader of nginx configuration texts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nginx_edge.nginxconf import ConfigError, Document, Listener, clash, listeners, objections, parse_listen, without_listeners
+
+
+def tcp(port: int, address: str = "0.0.0.0") -> Listener:
+    return Listener("tcp", address, port)
+
+
+def test_directives_with_their_places() -> None:
+    document = Document('# x\nupstream a { server 1.2.3.4:5 weight=2; }\n\nserver {\n  set $x "a;b\\"}";\n  return 200 ${x}y;\n}\n')
+    first, second = document.directives
+    assert (first.name, first.args, document.line_of(first.start)) == ("upstream", ["a"], 2)
+    assert first.block is not None and first.block[0].args == ["1.2.3.4:5", "weight=2"]
+    assert second.block is not None and [inner.args for inner in second.block] == [["$x", 'a;b"}'], ["200", "${x}y"]]
+    assert document.text[second.start : second.end] == 'server {\n  set $x "a;b\\"}";\n  return 200 ${x}y;\n}'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("server {\n listen 80\n}", 2, '"listen" is not ended by ";"'),
+        ("}\n", 1, 'unexpected "}"'),
+        ("\n;\n", 2, 'unexpected ";"'),
+        ("server {\n", 2, "the text ends inside a directive or block"),
+        ('\nfoo "bar;\n', 2, "a quote is never closed"),
+        ("a { " * 17, 1, "nested deeper than"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_with_its_line(text: str, line: int, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Document(text)
+    assert caught.value.line == line and message in str(caught.value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="ab;{}\"'\\#$ \n", max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    line, directives = 1, []
+    try:
+        directives = list(Document(text).walk())
+    except ConfigError as error:
+        line = error.line
+    assert 1 <= line <= text.count("\n") + 1
+    assert all(0 <= directive.start < directive.end <= len(text) for directive in directives)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("80", [tcp(80)]),
+        ("*:80 default_server", [tcp(80)]),
+        ("127.0.0.1:8080", [tcp(8080, "127.0.0.1")]),
+        ("192.0.2.1", [tcp(80, "192.0.2.1")]),
+        ("[::]:443 ssl", [tcp(443, "::")]),
+        ("[2001:db8:0::1]:80", [tcp(80, "2001:db8::1")]),
+        ("53 udp", [Listener("udp", "0.0.0.0", 53)]),
+        ("9000-9002", [tcp(9000), tcp(9001), tcp(9002)]),
+        ("unix:/run/x.sock", []),
+        ("localhost:80", []),
+        ("70000", []),
+        ("nonsense", []),
+    ],
+)
+def test_listen(args: str, expected: list[Listener]) -> None:
+    assert parse_listen(args.split()) == expected
+
+
+def test_listeners_of_a_text() -> None:
+    assert listeners(Document("server { listen 80; listen 81; } upstream x { server 1.2.3.4:9; } server { listen 82; }")) == {tcp(80), tcp(81), tcp(82)}
+
+
+def test_clash() -> None:
+    assert clash(tcp(80), tcp(80, "127.0.0.1")) and clash(tcp(80), tcp(80)) and clash(tcp(80, "::1"), tcp(80, "::"))
+    assert not clash(tcp(80), tcp(81)) and not clash(tcp(80), tcp(80, "::")) and not clash(tcp(80, "127.0.0.1"), tcp(80, "127.0.0.2"))
+    assert not clash(tcp(53), Listener("udp", "0.0.0.0", 53))
+
+
+def test_left_out_servers_keep_the_lines_of_the_others() -> None:
+    text = "upstream a { server 1.2.3.4:1; }\nserver {\n  listen 1;\n}\nserver {\n  listen 2;\n  proxy_pass a;\n}\n"
+    shorter, removed = without_listeners(Document(text), {tcp(1): "is held by sshd"})
+    assert removed == [('server "1"', tcp(1), "is held by sshd")]
+    document = Document(shorter)
+    assert listeners(document) == {tcp(2)}
+    assert document.line_of(document.directives[1].start) == 5
+    assert "# left out: 0.0.0.0:1/tcp is held by sshd" in shorter
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "include /etc/shadow;",
+        "server { location / { root /; } }",
+        "server { location / { alias /; autoindex on; } }",
+        "server { access_log /etc/cron.d/x; }",
+        "server { access_log /var/log/nginx/../../x; }",
+        "server { access_log /var/log/nginx/$host; }",
+        "upstream x { server unix:/run/docker.sock; }",
+        "server { location / { proxy_pass http://unix:/run/docker.sock:/; } }",
+        "server { location / { content_by_lua_block { os.execute(1); } } }",
+        "js_import x;",
+        'server { "root" /; }',
+        "server { location / { proxy_store on; } }",
+    ],
+)
+def test_what_reads_writes_or_runs_is_not_for_staged_files(text: str) -> None:
+    assert objections(Document(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "map $http_upgrade $c { default upgrade; '' close; root x; }",
+        "server { listen 80; access_log off; error_log /var/log/nginx/edge.log warn; location / { proxy_pass http://x; } }",
+        "upstream x { zone http_x 64k; server [2001:db8::1]:80; keepalive 8; }",
+        "server { listen 443; ssl_preread on; proxy_pass $backend; }",
+        "log_format edge '$remote_addr root'; server { access_log syslog:server=127.0.0.1 edge; }",
+        "server { listen unix:/run/nginx-edge/tls.sock; }",
+    ],
+)
+def test_what_an_edge_needs_is_allowed(text: str) -> None:
+    assert objections(Document(text)) == []
+
+
+def test_subject_of_a_line() -> None:
+    document = Document("upstream http_a {\n}\n\nserver {\n listen 80;\n server_name a.test;\n}\n")
+    assert [document.subject_at(line) for line in (1, 3, 5)] == ['upstream "http_a"', "", 'server "a.test"']
