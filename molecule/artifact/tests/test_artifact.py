@@ -1,12 +1,16 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Galaxy tarball brings up the platform, from an empty place and without the checkout."""
+"""The Galaxy tarball brings up the platform, from an empty place and without the checkout.
+
+The inventory is another one than the hospital's: one server, two agents that are the edge, and another manager of the resolver on each host.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 import typing as t
@@ -15,6 +19,19 @@ from pathlib import Path
 import lab
 import pytest
 
+HOSTS = """---
+all:
+  children:
+    consul_servers:
+      hosts:
+        consul-1: {{ansible_host: {network}.129, resolvconf_dns_backend: resolvconf}}
+    consul_clients:
+      hosts:
+        consul-2: {{ansible_host: {network}.130, resolvconf_dns_backend: resolved}}
+        consul-3: {{ansible_host: {network}.131, resolvconf_dns_backend: file}}
+    docker_hosts: {{hosts: {{consul-1: , consul-2: , consul-3: }}}}
+    edge: {{hosts: {{consul-2: , consul-3: }}}}
+"""
 FORBIDDEN = ("collections/", "molecule/", "tests/", "artifacts/", "build/", "ansible.cfg", ".git")
 
 
@@ -57,9 +74,18 @@ def test_the_documentation_is_found(installed: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(installed: dict[str, str]) -> lab.Play:
+def inventory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest platform."""
+    place = tmp_path_factory.mktemp("inventory")
+    (place / "hosts.yml").write_text(HOSTS.format(network=lab.NETWORK), encoding="utf-8")
+    shutil.copytree(lab.INVENTORY / "group_vars", place / "group_vars")
+    return place
+
+
+@pytest.fixture(scope="module")
+def site(installed: dict[str, str], inventory: Path) -> lab.Play:
     """The whole platform by the playbook's full name."""
-    return lab.play("trinode.platform.site", environment=installed)
+    return lab.play("trinode.platform.site", environment=installed, inventory=inventory)
 
 
 def test_the_site_comes_up(site: lab.Play) -> None:
@@ -68,8 +94,37 @@ def test_the_site_comes_up(site: lab.Play) -> None:
 
 
 @pytest.mark.usefixtures("site")
-def test_the_acceptance_passes(installed: dict[str, str], tmp_path: Path) -> None:
-    result = lab.play("trinode.platform.acceptance", environment=installed, variables={"acceptance_report_dir": str(tmp_path)})
+def test_a_second_run_changes_nothing(installed: dict[str, str], inventory: Path) -> None:
+    result = lab.play("trinode.platform.site", environment=installed, inventory=inventory)
+    assert result.status == 0, result.output[-8000:]
+    assert result.changed == 0, result.changes()
+
+
+@pytest.mark.usefixtures("site")
+def test_agents_are_members_and_no_servers() -> None:
+    members = {fields[0]: fields[3] for fields in (line.split() for line in lab.run("consul-3", "consul members").splitlines()[1:])}
+    assert members == {"consul-1": "server", "consul-2": "client", "consul-3": "client"}
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize(
+    ("node", "proof"),
+    {
+        "consul-1": "test -L /etc/resolv.conf && grep -q '^nameserver 127.0.0.1$' /run/resolvconf/resolv.conf",
+        "consul-2": "resolvectl domain | grep -q '~consul' && resolvectl query consul.service.dc1.consul",
+        "consul-3": "test ! -L /etc/resolv.conf && grep -q '^nameserver 127.0.0.1$' /etc/resolv.conf",
+    }.items(),
+)
+def test_each_manager_of_the_resolver_serves_both_kinds_of_names(node: str, proof: str) -> None:
+    shown = "ls -l /etc/resolv.conf; cat /etc/resolv.conf /var/lib/trinode/resolver.json; resolvectl status"
+    for command in (proof, "getent hosts consul.service.dc1.consul", f"getent hosts {lab.container('consul-1')}"):
+        answer = lab.run(node, f"({command}) >/dev/null 2>&1 && echo yes", check=False)
+        assert answer == "yes", f"{node}: {command}\n{lab.run(node, shown, check=False)}"
+
+
+@pytest.mark.usefixtures("site")
+def test_the_acceptance_passes(installed: dict[str, str], inventory: Path, tmp_path: Path) -> None:
+    result = lab.play("trinode.platform.acceptance", environment=installed, inventory=inventory, variables={"acceptance_report_dir": str(tmp_path)})
     assert result.status == 0, result.output[-8000:]
     report: dict[str, t.Any] = json.loads((tmp_path / "acceptance.json").read_text(encoding="utf-8"))
     # Without acceptance_disruptive, as on a site in use, the ninth check leaves the services alone.

@@ -47,7 +47,8 @@ SUMS = "consul_1.22.5_SHA256SUMS"
 def package(content: str = "binary") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
-        bundle.writestr("consul", content)
+        # Without a name of its own it would carry the time of the call, and two packages with the same content would differ.
+        bundle.writestr(zipfile.ZipInfo("consul"), content)
     return buffer.getvalue()
 
 
