@@ -20,6 +20,8 @@ MIRROR = os.environ.get("ARTIFACT_MIRROR", str(ROOT / "artifacts"))
 INVENTORY = ROOT / "inventories" / "hospital"
 NODES = {f"consul-{number}": f"{NETWORK}.{128 + number}" for number in (1, 2, 3)}
 EDGES = ("consul-1", "consul-2")
+#: The name server of the containers' network knows the containers: for the platform it is the site's own one.
+PUBLIC_NAMES = [f"{NAME}-{node}.{NAME}" for node in NODES]
 
 T = t.TypeVar("T")
 
@@ -85,8 +87,7 @@ def play(
     extra = {
         "hospital_network": NETWORK,
         "platform_artifact_mirror": MIRROR,
-        # The name server of the containers' network knows the containers: for the platform it is the site's own one.
-        "platform_public_names": [container(node) for node in NODES],
+        "platform_public_names": PUBLIC_NAMES,
         **(variables or {}),
     }
     command = ["ansible-playbook", playbook, "-i", str(inventory), "--extra-vars", json.dumps(extra), *arguments]

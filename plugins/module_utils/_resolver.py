@@ -351,6 +351,14 @@ def openresolv_lines(settings: Settings) -> list[str]:
     return lines
 
 
+def proof_hint(backend: str, names: t.Iterable[str]) -> str:
+    """What else may be wrong with names that did not resolve, for the end of the error. resolved.conf(5), ResolveUnicastSingleLabel=."""
+    short = [name for name in names if "." not in name.rstrip(".")]
+    if backend != "resolved" or not short:
+        return ""
+    return f"; systemd-resolved asks no name server for a name without a dot, so give {', '.join(short)} with the domain, or set resolvconf_dns_search"
+
+
 def resolved_drop_in(settings: Settings) -> str:
     """The drop-in for systemd-resolved.
 

@@ -282,6 +282,7 @@ class HostResolver:
             raise ResolverError(
                 f"the system resolver does not resolve {texts} (asked for {self.params['proof_timeout']} s;"
                 f" {_resolver.RESOLV_CONF} holds: {holds or 'nothing'}). Check that the name servers answer at port 53 and forward what they do not know"
+                f"{_resolver.proof_hint(self.result['backend'], said)}"
             )
 
     def _put_back(self, saved: t.Mapping[str, Entry], saved_state: Entry, managers: t.Iterable[Manager]) -> str:

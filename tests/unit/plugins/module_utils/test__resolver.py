@@ -312,3 +312,13 @@ def test_a_state_survives_its_file(plain: Host, tmp_path: Path) -> None:
     assert loaded == state
     assert loaded is not None
     assert Entry.from_json(loaded["before"]["resolv_conf"]) == plain.read("/etc/resolv.conf")
+
+
+@pytest.mark.parametrize(
+    ("backend", "names", "named"),
+    [("resolved", ["printer", "www.example.org"], "printer"), ("resolved", ["www.example.org"], ""), ("file", ["printer"], "")],
+)
+def test_a_name_without_a_dot_is_a_hint_under_resolved_only(backend: str, names: list[str], named: str) -> None:
+    hint = _resolver.proof_hint(backend, names)
+    assert (named in hint and "resolvconf_dns_search" in hint) if named else hint == ""
+    assert "www" not in hint
