@@ -2,10 +2,10 @@
 # and shows progress. `make help` lists the targets.
 
 PYTHON ?= python3
-export PYTHON LAB_NETWORK
+export PYTHON LAB_NETWORK SUITE
 
 .DEFAULT_GOAL := help
-.PHONY: help python-there demo demo-down test check lint unit render default artifacts setup clean
+.PHONY: help python-there demo demo-down bench test check lint unit render default artifacts setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ demo: python-there ## The platform on three containers, with sample services, pr
 
 demo-down: ## Remove the containers and the network of the demo
 	@tools/demo down
+
+bench: python-there ## Measure the platform on nodes of its own; SUITE=edge or SUITE=registration for one suite
+	@$(PYTHON) tools/stages.py bench
 
 test: python-there ## Everything that CI runs
 	@$(PYTHON) tools/stages.py test

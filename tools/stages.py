@@ -61,6 +61,8 @@ STAGES: dict[str, Stage] = {
     "demo-nodes": Stage("tools/demo nodes", ("python", "node-image"), nodes=True),
     "demo-site": Stage("tools/demo site", ("demo-nodes", "artifacts"), nodes=True),
     "demo-acceptance": Stage("tools/demo acceptance", ("demo-site", "samples"), nodes=True),
+    # Benchmarks
+    "bench": Stage("tools/bench", ("python", "node-image", "artifacts"), nodes=True),
 }
 
 GOALS: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,46 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs on a node: the least that a registration can cost. Each start of a container of the benchmark is passed on to the agent as it comes,
+without a look at the container and without any care. No registrator can be faster; what an engine needs above this is its own. Runs until it is ended.
+
+Arguments: the container label to look for, and what to put before the container's name to make the service's name.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+from urllib.parse import quote
+
+DOCKER = "/var/run/docker.sock"
+CONSUL = ("127.0.0.1", 8500)
+
+
+class DockerConnection(http.client.HTTPConnection):
+    """HTTP over Docker's socket."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(DOCKER)
+
+
+def main(label: str, prefix: str) -> None:
+    """Entry point."""
+    docker, consul = DockerConnection("localhost"), http.client.HTTPConnection(*CONSUL)
+    filters = quote(json.dumps({"type": ["container"], "event": ["start"], "label": [label]}))
+    docker.request("GET", f"/events?filters={filters}")
+    events = docker.getresponse()
+    while True:
+        line = events.readline()
+        if not line:
+            return
+        name = json.loads(line)["Actor"]["Attributes"]["name"]
+        consul.request("PUT", "/v1/agent/service/register", json.dumps({"ID": prefix + name, "Name": prefix + name, "Port": 1}))
+        consul.getresponse().read()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

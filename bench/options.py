@@ -1,0 +1,23 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the command line says to a suite."""
+
+from __future__ import annotations
+
+import typing as t
+
+
+class Options(t.NamedTuple):
+    """The settings of a run."""
+
+    #: Parts to run; empty means all.
+    parts: tuple[str, ...]
+    #: Containers for the resync of the suite registration.
+    containers: int
+    #: Shows a line of progress.
+    say: t.Callable[[str], None]
+
+    def wants(self, part: str) -> bool:
+        """Whether a part is to be run."""
+        return not self.parts or part in self.parts

@@ -1,0 +1,249 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registration engine: how soon a container is in the catalogue, what the engine costs when nothing happens, and how long it takes
+to look at everything."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from bench import images
+from bench.consul import CatalogueWatch, Consul
+from bench.figures import Figure, Figures, Target
+from bench.lab import LABEL, PROGRAMS, Lab, LabError, look_at_instance, remove_instance, remove_instances, start_instance, wait_for
+from bench.options import Options
+from bench.report import Outcome
+from bench.sides import DIRECTORY
+from bench.stats import paired_ratio
+from bench.svg import Panel, Row
+
+STARTS, WARM_UPS = 30, 3
+IDLE_CONTAINERS, IDLE_SECONDS, SETTLE_SECONDS = 100, 60, 35
+RESTARTS, PERIODIC, HEALS = 5, 2, 3
+START_TOGETHER = 4
+START_SECONDS_EACH = 5
+
+UNIT = "registrator.service"
+FLOOR_UNIT = "bench-floor.service"
+FLOOR_PREFIX = "bench-floor-"
+SERVICE = "bench-containers"
+
+PARTS = ("start", "idle", "resync")
+
+# Runs on the node: takes registrations away behind the engine's back.
+FORGET = """\
+import json
+from urllib.request import Request, urlopen
+
+agent = "http://127.0.0.1:8500/v1/agent/"
+for ident, service in json.load(urlopen(agent + "services")).items():
+    if {matches}:
+        urlopen(Request(agent + "service/deregister/" + ident, method="PUT"))
+"""
+
+FIGURES = (
+    Figure(
+        "registered_from_started_median_ms",
+        "ms",
+        f"from the container's `StartedAt` until a blocking query finds the service in the catalogue; median of {STARTS} starts",
+        Target("<=", 30),
+    ),
+    Figure("registered_from_started_p95_ms", "ms", "the same, 95th percentile"),
+    Figure("registered_from_command_median_ms", "ms", "the same starts, counted from the moment at which `docker run` was typed"),
+    Figure("registered_from_command_p95_ms", "ms", "the same, 95th percentile"),
+    Figure(
+        "floor_from_started_median_ms",
+        "ms",
+        "the same starts, passed on to the agent by a loop of a few lines that only forwards Docker's event: the least it can cost",
+    ),
+    Figure("floor_from_started_p95_ms", "ms", "the same, 95th percentile"),
+    Figure("registered_ratio_floor", "ratio", "median of engine / floor over the starts"),
+    Figure("deregistered_from_command_median_ms", "ms", "from the moment at which `docker rm -f` was typed until the service has left the catalogue"),
+    Figure("deregistered_from_command_p95_ms", "ms", "the same, 95th percentile"),
+    Figure("idle_containers", "containers", "registered containers on the node during the next three"),
+    Figure(
+        "idle_cpu_percent",
+        "% of a core",
+        f"processor time of the engine's threads over {IDLE_SECONDS} s without any start or stop, periodic comparisons included",
+        Target("<", 0.5),
+    ),
+    Figure("idle_rss_mb", "MB", "resident memory (RSS) of the engine at the end of these", Target("<=", 45)),
+    Figure("idle_pss_mb", "MB", "the same, shared pages counted in proportion (PSS)"),
+    Figure("resync_containers", "containers", "registered containers on the node during the rest"),
+    Figure(
+        "resync_restart_median_ms",
+        "ms",
+        f"from `systemctl restart` of the engine until it reports its first complete comparison, each container inspected; {RESTARTS} restarts",
+    ),
+    Figure("resync_first_median_ms", "ms", "that comparison itself, as the engine reports it"),
+    Figure("resync_periodic_median_ms", "ms", f"a periodic comparison, as the engine reports it; {PERIODIC} of them"),
+    Figure("heal_median_ms", "ms", f"from the engine's start with all its registrations lost until the catalogue has them all again; {HEALS} times"),
+    Figure("resync_rss_mb", "MB", "resident memory (RSS) of the engine at the end"),
+)
+
+
+class RegistrationBench:
+    """The run of the suite. Everything happens on the node that is no edge."""
+
+    def __init__(self, lab: Lab, options: Options) -> None:
+        self.lab = lab
+        self.options = options
+        self.node = lab.nodes[2]
+        self.consul = Consul(lab, self.node)
+        self.outcome = Outcome("registration", "Registration of containers", Figures(FIGURES))
+        self.running = 0
+
+    def set_up(self) -> None:
+        """The image, and an engine in good order."""
+        self.options.say("the image of the containers")
+        images.make_small(self.node)
+        self.node.run("registrator status --wait 30 >/dev/null", timeout=60)
+        versions = self.node.run("docker --version; python3 --version; consul version | head -1; registrator --version")
+        self.outcome.settings["versions"] = versions.splitlines()
+
+    def tear_down(self) -> None:
+        """Leave the node as it was found."""
+        self.options.say("removing what the benchmark made")
+        with contextlib.suppress(LabError):
+            self.node.run(f"systemctl stop {FLOOR_UNIT} 2>/dev/null; systemctl start {UNIT}")
+        remove_instances([self.node])
+        self.node.run("python3 -", data=FORGET.format(matches=f"service['Service'].startswith('{FLOOR_PREFIX}')").encode(), timeout=180)
+        self.node.run(f"rm -rf {DIRECTORY}")
+        images.remove_images(self.lab)
+
+    # -- one container ----------------------------------------------------------------------------------------------------
+
+    def part_start(self) -> None:
+        """One container starts, and ends."""
+        self.node.put(f"{DIRECTORY}/event_floor.py", (PROGRAMS / "event_floor.py").read_text(encoding="utf-8"))
+        self.node.run(f"systemd-run --quiet --collect --unit={FLOOR_UNIT} /usr/bin/python3 {DIRECTORY}/event_floor.py {LABEL}=1 {FLOOR_PREFIX}")
+        engine, command, floor, gone = [], [], [], []
+        for number in range(-WARM_UPS, STARTS):
+            name = f"bench-start-{number + WARM_UPS}"
+            watch = CatalogueWatch(self.consul, name, bool).start()
+            floor_watch = CatalogueWatch(self.consul, FLOOR_PREFIX + name, bool).start()
+            started = start_instance(self.node, name, images.SMALL, {"SERVICE_NAME": name})
+            seen, floor_seen = watch.result(), floor_watch.result()
+            instance = look_at_instance(self.node, name)
+            watch = CatalogueWatch(self.consul, name, lambda ports: not ports).start()
+            began, _ = remove_instance(self.node, name)
+            left = watch.result()
+            if number >= 0:
+                engine.append((seen - instance.started_at) * 1000)
+                command.append((seen - started.command_at) * 1000)
+                floor.append((floor_seen - instance.started_at) * 1000)
+                gone.append((left - began) * 1000)
+        self.node.run(f"systemctl stop {FLOOR_UNIT}")
+        figures = self.outcome.figures
+        measured = {"registered_from_started": engine, "registered_from_command": command, "floor_from_started": floor, "deregistered_from_command": gone}
+        for name, samples in measured.items():
+            summary = self.outcome.add_series(name, "ms", samples).summary()
+            figures.set(f"{name}_median_ms", summary.median)
+            figures.set(f"{name}_p95_ms", summary.p95)
+        figures.set("registered_ratio_floor", paired_ratio(engine, floor))
+        rows = [Row("engine", engine, "platform"), Row("only forwarding the event", floor, "bound")]
+        self.outcome.panels.append(Panel("Container started → in the catalogue", "ms", rows))
+        rows = [Row("docker run → in", command, "platform"), Row("docker rm -f → out", gone, "platform")]
+        self.outcome.panels.append(Panel("From the typed command", "ms", rows))
+
+    # -- many containers --------------------------------------------------------------------------------------------------
+
+    def grow(self, wanted: int) -> None:
+        """Start containers until there are so many, and wait until the catalogue has them.
+
+        Raises:
+            LabError: Docker cannot, or not in a sane time.
+        """
+        if wanted > self.running:
+            self.options.say(f"starting containers {self.running + 1} to {wanted}")
+            labels = f"--label {LABEL}=1 --label SERVICE_NAME={SERVICE}"
+            one = f"docker run -d -P --name bench-many-{{}} {labels} {images.SMALL} >/dev/null"
+            command = f"seq {self.running + 1} {wanted} | xargs -P {START_TOGETHER} -I '{{}}' sh -c '{one} || exit 255'"
+            self.node.run(command, timeout=60 + START_SECONDS_EACH * (wanted - self.running))
+            self.running = wanted
+        wait_for(lambda: len(self.consul.ports(SERVICE)) == wanted, 120, f"the catalogue has {wanted} instances of {SERVICE}", pause=0.5)
+
+    def engine(self) -> dict[str, int]:
+        """The engine's process."""
+        report: dict[str, int] = self.node.program("processes.py", UNIT)[UNIT]
+        return report
+
+    def metric(self, name: str) -> float:
+        """One of the engine's own numbers."""
+        return float(self.node.run(f"curl -sf http://127.0.0.1:8099/metrics | sed -n 's/^registrator_{name} //p'"))
+
+    def part_idle(self) -> None:
+        """What the engine costs when nothing happens."""
+        self.grow(IDLE_CONTAINERS)
+        # Whatever the starts have set off is over after one more periodic comparison.
+        time.sleep(SETTLE_SECONDS)
+        before, began = self.engine(), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        after, ended = self.engine(), time.monotonic()
+        if before["pid"] != after["pid"]:
+            raise LabError(f"{UNIT} on {self.node.name} was started anew while it should have been idle: see journalctl -u {UNIT}")
+        figures = self.outcome.figures
+        figures.set("idle_containers", self.running)
+        figures.set("idle_cpu_percent", (after["cpu_ns"] - before["cpu_ns"]) / (ended - began) / 1e7)
+        figures.set("idle_rss_mb", after["rss"] / 1e6)
+        figures.set("idle_pss_mb", after["pss"] / 1e6)
+
+    def part_resync(self) -> None:
+        """How long it takes to look at everything."""
+        wanted = self.options.containers
+        try:
+            self.grow(wanted)
+        except LabError as error:
+            self.outcome.note(f"The resync was not measured: this Docker engine did not start {wanted} containers ({error}).")
+            return
+        figures = self.outcome.figures
+        restarts, first = [], []
+        for _ in range(RESTARTS):
+            words = self.node.run(f"date +%s.%N; systemctl restart {UNIT} && registrator status --wait 120 >/dev/null && date +%s.%N", timeout=180).split()
+            restarts.append((float(words[1]) - float(words[0])) * 1000)
+            first.append(self.metric("last_sync_duration_seconds") * 1000)
+        periodic = []
+        for _ in range(PERIODIC):
+            count = self.metric("syncs_total")
+            wait_for(lambda seen=count: self.metric("syncs_total") > seen, 120, "a periodic comparison", pause=0.5)  # type: ignore[misc]
+            periodic.append(self.metric("last_sync_duration_seconds") * 1000)
+        heals = [self.heal() for _ in range(HEALS)]
+        figures.set("resync_containers", wanted)
+        for name, samples in {"resync_restart": restarts, "resync_first": first, "resync_periodic": periodic, "heal": heals}.items():
+            figures.set(f"{name}_median_ms", self.outcome.add_series(name, "ms", samples).summary().median)
+        figures.set("resync_rss_mb", self.engine()["rss"] / 1e6)
+        rows = [
+            Row("periodic comparison", periodic, "platform"),
+            Row("first comparison", first, "platform"),
+            Row("restart → in order", restarts, "platform"),
+            Row("all lost → all back", heals, "platform"),
+        ]
+        self.outcome.panels.append(Panel(f"Looking at {wanted} containers", "ms", rows))
+
+    def heal(self) -> float:
+        """Lose every registration while the engine is down; milliseconds from its start until all are back."""
+        self.node.run(f"systemctl stop {UNIT} && python3 -", data=FORGET.format(matches=f"service['Service'] == '{SERVICE}'").encode(), timeout=180)
+        wait_for(lambda: not self.consul.ports(SERVICE), 60, f"the catalogue has no instance of {SERVICE}")
+        watch = CatalogueWatch(self.consul, SERVICE, lambda ports: len(ports) == self.running, 180).start()
+        began = float(self.node.run(f"date +%s.%N; systemctl start {UNIT}"))
+        return (watch.result() - began) * 1000
+
+
+def run(lab: Lab, options: Options) -> Outcome:
+    """Run the suite, or some parts of it."""
+    bench = RegistrationBench(lab, options)
+    bench.outcome.settings.update(
+        starts=STARTS, warm_up=f"the first {WARM_UPS} starts are not counted", idle_seconds=IDLE_SECONDS, containers=options.containers
+    )
+    parts = {"start": bench.part_start, "idle": bench.part_idle, "resync": bench.part_resync}
+    try:
+        bench.set_up()
+        for name in PARTS:
+            if options.wants(name):
+                options.say(f"part {name}")
+                parts[name]()
+    finally:
+        bench.tear_down()
+    return bench.outcome
