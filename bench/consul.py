@@ -40,6 +40,15 @@ def operations(instances: t.Iterable[External], verb: str) -> list[dict[str, t.A
     return result
 
 
+# (address, port) of each instance.
+Places = frozenset[tuple[str, int]]
+
+
+def places(document: t.Iterable[t.Mapping[str, t.Any]]) -> Places:
+    """Where the instances are, from an answer of the health API."""
+    return frozenset((entry["Service"]["Address"] or entry["Node"]["Address"], entry["Service"]["Port"]) for entry in document)
+
+
 class Consul:
     """The API of one node's agent."""
 
@@ -81,10 +90,9 @@ class Consul:
         for start in range(0, len(todo), TRANSACTION_LIMIT):
             self.call("PUT", "/v1/txn", todo[start : start + TRANSACTION_LIMIT])
 
-    def ports(self, service: str) -> set[tuple[str, int]]:
-        """(address, port) of the instances of a service in the catalogue."""
-        document, _ = self.call("GET", f"/v1/health/service/{service}")
-        return {(entry["Service"]["Address"] or entry["Node"]["Address"], entry["Service"]["Port"]) for entry in document}
+    def instances(self, service: str) -> Places:
+        """Where the instances of a service are, as the catalogue has it."""
+        return places(self.call("GET", f"/v1/health/service/{service}")[0])
 
     def service_names(self) -> set[str]:
         """Every service of the catalogue."""
@@ -92,9 +100,9 @@ class Consul:
 
 
 class CatalogueWatch:
-    """Waits in a thread of its own, by blocking queries, until the catalogue has a number of instances of a service; notes when."""
+    """Waits in a thread of its own, by blocking queries, until the instances of a service are as wanted; notes when."""
 
-    def __init__(self, consul: Consul, service: str, wanted: t.Callable[[set[int]], bool], seconds: float = 60) -> None:
+    def __init__(self, consul: Consul, service: str, wanted: t.Callable[[Places], bool], seconds: float = 60) -> None:
         self._consul = consul
         self._service = service
         self._wanted = wanted
@@ -117,7 +125,7 @@ class CatalogueWatch:
                 document, index = self._consul.call("GET", f"/v1/health/service/{self._service}?index={index}&wait=10s", timeout=30)
                 now = time.time()
                 self._ready.set()
-                if self._wanted({entry["Service"]["Port"] for entry in document}):
+                if self._wanted(places(document)):
                     self.at = now
                     return
         except Exception as error:

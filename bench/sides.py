@@ -224,7 +224,7 @@ class Platform(Side):
     def times(self, edge: Node) -> dict[str, float]:
         live = "/var/lib/nginx-edge/live"
         words = edge.run(f"stat -c %.9Y {self.rendered} {live}/http/50-edge.conf; stat -c %.9Y {live}").split()
-        return dict(zip(("rendered", "built", "swapped"), map(float, words)))
+        return dict(zip(("rendered", "built", "tested"), map(float, words)))
 
     def before_cold_change(self) -> None:
         # It ends by itself a minute after the last change, and its socket starts it again.

@@ -215,11 +215,11 @@ class EdgeBench:
         """Add an instance, wait until both edges answer from it, and remove it."""
         node = self.lab.nodes[2]
         ident = f"change-{next(self.numbers)}"
-        known = {port for _, port in self.consul.ports(CHANGE)}
+        known = self.consul.instances(CHANGE)
         if cold:
             side.before_cold_change()
         watch = Watch(self.lab, side.endpoints(), host(CHANGE), is_from(ident), SLOWEST_SECONDS)
-        catalogue = CatalogueWatch(self.consul, CHANGE, lambda ports: bool(ports - known), SLOWEST_SECONDS).start()
+        catalogue = CatalogueWatch(self.consul, CHANGE, lambda now: bool(now - known), SLOWEST_SECONDS).start()
         watch.start()
         try:
             started = start_instance(node, ident, images.PAGE, {"SERVICE_NAME": CHANGE, "SERVICE_TAGS": "http"})

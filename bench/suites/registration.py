@@ -127,7 +127,7 @@ class RegistrationBench:
             started = start_instance(self.node, name, images.SMALL, {"SERVICE_NAME": name})
             seen, floor_seen = watch.result(), floor_watch.result()
             instance = look_at_instance(self.node, name)
-            watch = CatalogueWatch(self.consul, name, lambda ports: not ports).start()
+            watch = CatalogueWatch(self.consul, name, lambda now: not now).start()
             began, _ = remove_instance(self.node, name)
             left = watch.result()
             if number >= 0:
@@ -163,7 +163,7 @@ class RegistrationBench:
             command = f"seq {self.running + 1} {wanted} | xargs -P {START_TOGETHER} -I '{{}}' sh -c '{one} || exit 255'"
             self.node.run(command, timeout=60 + START_SECONDS_EACH * (wanted - self.running))
             self.running = wanted
-        wait_for(lambda: len(self.consul.ports(SERVICE)) == wanted, 120, f"the catalogue has {wanted} instances of {SERVICE}", pause=0.5)
+        wait_for(lambda: len(self.consul.instances(SERVICE)) == wanted, 120, f"the catalogue has {wanted} instances of {SERVICE}", pause=0.5)
 
     def engine(self) -> dict[str, int]:
         """The engine's process."""
@@ -225,8 +225,8 @@ class RegistrationBench:
     def heal(self) -> float:
         """Lose every registration while the engine is down; milliseconds from its start until all are back."""
         self.node.run(f"systemctl stop {UNIT} && python3 -", data=FORGET.format(matches=f"service['Service'] == '{SERVICE}'").encode(), timeout=180)
-        wait_for(lambda: not self.consul.ports(SERVICE), 60, f"the catalogue has no instance of {SERVICE}")
-        watch = CatalogueWatch(self.consul, SERVICE, lambda ports: len(ports) == self.running, 180).start()
+        wait_for(lambda: not self.consul.instances(SERVICE), 60, f"the catalogue has no instance of {SERVICE}")
+        watch = CatalogueWatch(self.consul, SERVICE, lambda now: len(now) == self.running, 180).start()
         began = float(self.node.run(f"date +%s.%N; systemctl start {UNIT}"))
         return (watch.result() - began) * 1000
 
