@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nginx_edge import state as states
+from nginx_edge import system
 from nginx_edge.check import explain, foreign_listeners, mirror
 from nginx_edge.nginxconf import Document, Listener
 from nginx_edge.render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, Source, Wanted, render
@@ -139,6 +141,30 @@ def test_proc_net() -> None:
     assert parse_proc_net(text, "tcp", "0A") == [(Listener("tcp", "127.0.0.1", 8098), "4711")]
     six = text.replace("0100007F:1FA2 00000000", "B80D0120000000000000000001000000:0050 00000000")
     assert parse_proc_net(six, "tcp", "0A") == [(Listener("tcp", "2001:db8::1", 80), "4711")]
+
+
+@pytest.mark.parametrize(("address", "family", "suffix"), [("127.0.0.1", socket.AF_INET, ""), ("::1", socket.AF_INET6, "6")])
+def test_listeners_are_those_of_proc(address: str, family: socket.AddressFamily, suffix: str) -> None:
+    """Both ways to ask the kernel agree."""
+    try:
+        server = socket.create_server((address, 0), family=family)
+    except OSError:
+        pytest.skip(f"this machine has no {address}")
+    with server:
+        ours = Listener("tcp", address, server.getsockname()[1])
+        asked = [entry for entry in system.tcp_listeners() if entry[0] == ours]
+        read = [entry for entry in parse_proc_net(Path(f"/proc/net/tcp{suffix}").read_text(), "tcp", "0A") if entry[0] == ours]
+    assert len(asked) == 1
+    assert asked == read
+
+
+def test_listeners_come_from_proc_where_the_kernel_has_no_sock_diag(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> list[tuple[Listener, str]]:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(system, "tcp_listeners", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert Listener("tcp", "127.0.0.1", server.getsockname()[1]) in {listener for listener, _ in system.listening()}
 
 
 def test_a_wildcard_holds_every_address_of_its_family() -> None:
