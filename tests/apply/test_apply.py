@@ -365,6 +365,26 @@ def test_killed_with_a_change_that_does_not_come_up(serving: Edge) -> None:
     assert serving.ask("three") == (200, "three"), "what is staged is applied in the same run"
 
 
+def test_the_service_answers_requests_from_its_pipe(serving: Edge) -> None:
+    """As systemd starts it: the pipe is descriptor 3, a byte in it is a request, and the program stays for the next one."""
+    pipe = serving.root / "apply.request"
+    os.mkfifo(pipe)
+    command = ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; exec "$@" 3<>"$0"', str(pipe), *serving.command("--service")]
+    serving.stage(serving.http("one", "two", "three"))
+    service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        serving.wait_until(lambda: serving.ask("three") == (200, "three"), "what was staged before the start is served", 20)
+        for name in ("four", "five"):
+            serving.stage(serving.http("one", "two", name))
+            with pipe.open("r+b", buffering=0) as request:
+                request.write(b"\n\n\n")
+            serving.wait_until(lambda name=name: serving.ask(name) == (200, name), f"{name} is served", 20)
+            assert service.poll() is None, service.stderr and service.stderr.read()
+    finally:
+        service.terminate()
+        service.communicate(timeout=10)
+
+
 def test_two_starts_at_once(serving: Edge) -> None:
     serving.stage(serving.http("one", "two", "three"))
     running = [serving.start("--strict", "--json") for _ in range(4)]

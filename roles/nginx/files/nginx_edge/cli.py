@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import sys
-from typing import Any
+import time
 
 from .engine import Engine, Result
-from .system import Config, Trouble, load_config, notify_result
+from .system import Config, Trouble, load_config
 
 CONFIG = "/etc/nginx-edge/apply.json"
 FIRST_FD = 3
@@ -24,29 +23,51 @@ def _code() -> float:
     return max(os.stat(f"{folder}/{name}").st_mtime for name in os.listdir(folder) if name.endswith(".py"))
 
 
-def serve_requests(path: str) -> int:
-    """Started by the socket: one run answers every request that waits; those that come meanwhile get the next run.
+class Pace:
+    """How soon the next change may follow. Every reload leaves the workers of before behind until their last connection ends, so a storm of changes
+    must not become one of reloads: some at once, as many as a person sets off, and then one a second, which carries all that came meanwhile."""
 
-    The program stays for a while after the last one, which spares the next change a start. A newer program on the disk ends it at once."""
+    AT_ONCE, PER_SECOND = 10.0, 1.0
+
+    def __init__(self) -> None:
+        self._left, self._at = self.AT_ONCE, 0.0
+
+    def _refill(self, now: float) -> None:
+        self._left, self._at = min(self.AT_ONCE, self._left + max(0.0, now - self._at) * self.PER_SECOND), now
+
+    def pause(self, now: float) -> float:
+        """Seconds to wait before the next run."""
+        self._refill(now)
+        return max(0.0, (1 - self._left) / self.PER_SECOND)
+
+    def spend(self, now: float) -> None:
+        """A run has changed something."""
+        self._refill(now)
+        self._left -= 1
+
+
+def serve_requests(path: str) -> int:
+    """Started by the first request in the pipe: one run answers every request that waits; those that come meanwhile get the next run.
+
+    The program stays, because its start would take as long as the rest of a change. A newer program on the disk ends it."""
     count = int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
-    listeners = [socket.socket(fileno=FIRST_FD + number) for number in range(count)]
-    poller, code = select.poll(), _code()
-    for listener in listeners:
-        listener.setblocking(False)
-        poller.register(listener, select.POLLIN)
+    pipes = range(FIRST_FD, FIRST_FD + count)
+    poller, code, pace = select.poll(), _code(), Pace()
+    for pipe in pipes:
+        os.set_blocking(pipe, False)
+        poller.register(pipe, select.POLLIN)
     while True:
-        waiting: list[Any] = []
-        for listener in listeners:
-            while True:
-                try:
-                    waiting.append(listener.accept()[0])
-                except OSError:
-                    break
-        config = load_config(path)
-        result = Engine(config).apply()
-        notify_result(waiting, f"{result.outcome}: {result.message}")
-        # What is left in the socket starts the program again.
-        if not listeners or code != _code() or not poller.poll(config.linger * 1000) or code != _code():
+        time.sleep(pace.pause(time.monotonic()))
+        for pipe in pipes:
+            try:
+                while os.read(pipe, 1 << 16):
+                    pass
+            except BlockingIOError:
+                pass
+        if Engine(load_config(path)).apply().changed:
+            pace.spend(time.monotonic())
+        # What is left in the pipe starts the program again.
+        if not pipes or not poller.poll() or code != _code():
             return 0
 
 

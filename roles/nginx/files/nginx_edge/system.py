@@ -16,7 +16,7 @@ import stat
 import struct
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .nginxconf import ANY_IPV4, ANY_IPV6, Listener
 
@@ -42,7 +42,6 @@ class Config(NamedTuple):
     shrink_min_services: int = 5
     shrink_window: float = 300
     max_staged_bytes: int = 32 * 1024 * 1024
-    linger: float = 60
     testing: bool = False
 
     @property
@@ -492,14 +491,3 @@ class Nginx:
             if time.monotonic() >= deadline:
                 return reason
             time.sleep(0.004)
-
-
-def notify_result(connections: list[Any], line: str) -> None:
-    """Tell those who asked. Nobody has to listen."""
-    for connection in connections:
-        try:
-            connection.settimeout(0)
-            connection.send(line.encode("utf-8")[:4000] + b"\n")
-        except OSError:
-            pass
-        connection.close()

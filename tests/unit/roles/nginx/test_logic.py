@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import pytest
 from nginx_edge import state as states
 from nginx_edge import system
 from nginx_edge.check import explain, foreign_listeners, mirror
+from nginx_edge.cli import Pace
 from nginx_edge.nginxconf import Document, Listener
 from nginx_edge.render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, Source, Wanted, render
 from nginx_edge.report import build_report, dropped_too_many, report_lines, served
 from nginx_edge.system import Config, Trouble, load_config, not_bound, parse_proc_net
 
+PROGRAM = Path(__file__).resolve().parents[4] / "roles" / "nginx" / "files" / "nginx-edge-request"
 SERVED = '#! {"kind": "served", "side": "tcp", "service": "echo", "port": 9999}\n'
 
 
@@ -236,3 +240,62 @@ def test_the_operators_sockets() -> None:
         "# configuration file /etc/nginx/lua.conf:\ncontent_by_lua_block { x = '}\n"
     )
     assert foreign_listeners(dump, "/s/trees/1") == {Listener("tcp", "0.0.0.0", 8080)}
+
+
+# -- pace -------------------------------------------------------------------------------------------------------------------
+
+
+def test_single_changes_never_wait() -> None:
+    pace, now = Pace(), 1000.0
+    for _ in range(100):
+        now += 1
+        assert pace.pause(now) == 0
+        pace.spend(now)
+
+
+def test_a_storm_of_changes_becomes_one_reload_a_second() -> None:
+    pace, now, runs = Pace(), 1000.0, []
+    while now < 1060:
+        now += pace.pause(now)
+        runs.append(now)
+        pace.spend(now)
+        now += 0.1  # what a run takes
+    # The first ones come at once.
+    assert runs[9] - runs[0] < 1
+    gaps = [after - before for before, after in zip(runs[15:], runs[16:])]
+    assert all(gap == pytest.approx(1) for gap in gaps)
+    # After a quiet time, there is the whole allowance again.
+    assert pace.pause(now + 20) == 0
+    for _ in range(9):
+        pace.spend(now + 20)
+    assert pace.pause(now + 20) == 0
+    pace.spend(now + 20)
+    assert pace.pause(now + 20) == pytest.approx(1)
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_is_a_byte_in_the_pipe_and_waits_for_nobody(tmp_path: Path) -> None:
+    pipe = tmp_path / "apply.request"
+    program = PROGRAM.read_text().replace("/run/nginx-edge/apply.request", str(pipe))
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, timeout=20, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert os.read(reader, 10) == b"\n"
+    finally:
+        os.close(reader)
+    # Nobody reads: the service is being started, or is gone.
+    done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_request_without_a_pipe_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    pipe = tmp_path / "apply.request"
+    program = PROGRAM.read_text().replace("/run/nginx-edge/apply.request", str(pipe))
+    done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0
+    assert "apply.request is not there: see systemctl status nginx-edge-apply.socket" in done.stderr
+    assert not pipe.exists()
