@@ -226,8 +226,19 @@ class Platform(Side):
         words = edge.run(f"stat -c %.9Y {self.rendered} {live}/http/50-edge.conf; stat -c %.9Y {live}").split()
         return dict(zip(("rendered", "built", "tested"), map(float, words)))
 
+    def settled(self, present: t.Collection[str] = (), absent: t.Collection[str] = (), seconds: float = 60) -> None:
+        super().settled(present, absent, seconds)
+        # The apply program goes on after the swap: it sees to it that nginx has taken it, and writes that down.
+        done = "import json, os; s = json.load(open('state.json')); print(s['pending'] is None and s['live'] == os.path.basename(os.readlink('live')))"
+        for edge in self.lab.edges:
+            wait_for(
+                lambda at=edge: at.run(f'cd /var/lib/nginx-edge && python3 -c "{done}"') == "True",  # type: ignore[misc]
+                seconds,
+                f"the apply program on {edge.name} is done with the change",
+            )
+
     def before_cold_change(self) -> None:
-        # It ends by itself a minute after the last change, and its socket starts it again.
+        # It stays once it was asked, and the next request starts it again.
         self.lab.each(self.lab.edges, f"systemctl stop {self.apply_unit}")
 
     def apply_milliseconds(self) -> float:

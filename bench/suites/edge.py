@@ -46,7 +46,7 @@ def _declared() -> tuple[Figure, ...]:
         Figure("change_visible_ratio_seed", "ratio", "median of platform / seed over the pairs of changes", Target("<=", 1.5)),
         Figure("change_visible_from_command_median_ms", "ms", "the platform: the same changes, counted from the moment at which `docker run` was typed"),
         Figure("seed_change_visible_from_command_median_ms", "ms", "the seed: the same"),
-        Figure("change_visible_cold_median_ms", "ms", "the platform: the same, when nothing changed for more than a minute and the apply program has ended"),
+        Figure("change_visible_cold_median_ms", "ms", "the platform: the same, when the apply program does not run yet, as after a boot"),
         Figure("phase_registered_median_ms", "ms", "of these changes on the platform: from `StartedAt` until the catalogue has the instance"),
         Figure("phase_rendered_median_ms", "ms", "from there until consul-template has written the staged file, on the later edge"),
         Figure("phase_built_median_ms", "ms", "from there until the apply program has written the candidate"),
@@ -82,11 +82,9 @@ def _declared() -> tuple[Figure, ...]:
         Figure("reload_requests", "requests", f"requests meanwhile: {LOAD_RATE:g}/s to each edge on new connections and as many on kept ones"),
         Figure("reload_failed_requests", "requests", "of these, answered wrongly or not at all", Target("<=", 0)),
         Figure("reload_resent_requests", "requests", "of these, sent again because a kept connection had been closed before them"),
-        Figure("catalogue_visible_median_ms", "ms", "the platform under that load: from a change in the catalogue to the right answer of both edges"),
         Figure("seed_reload_requests", "requests", "the seed: the same with as many reloads"),
         Figure("seed_reload_failed_requests", "requests", "the seed: the same"),
         Figure("seed_reload_resent_requests", "requests", "the seed: the same"),
-        Figure("seed_catalogue_visible_median_ms", "ms", "the seed: the same"),
     ]
     for size in SIZES:
         slow = Target("<", 1000) if size == max(SIZES) else None
@@ -105,7 +103,7 @@ def _declared() -> tuple[Figure, ...]:
             Figure(f"seed_change_visible_{size}_median_ms", "ms", "the seed: the same"),
             Figure(f"nginx_{size}_mb", "MB", "proportional memory (PSS) of nginx with all its workers afterwards, larger edge"),
             Figure(f"template_{size}_mb", "MB", "the same of consul-template"),
-            Figure(f"apply_{size}_mb", "MB", "the same of the apply program, which ends a minute after the last change"),
+            Figure(f"apply_{size}_mb", "MB", "the same of the apply program, which stays after its first change"),
             Figure(f"seed_nginx_{size}_mb", "MB", "the seed: nginx"),
             Figure(f"seed_template_{size}_mb", "MB", "the seed: consul-template"),
         ]
@@ -265,7 +263,11 @@ class EdgeBench:
         with self.only(self.platform):
             cold = outcome.add_series("change_visible_cold", "ms", [self.change(self.platform, cold=True).visible for _ in range(COLD_CHANGES)])
         figures.set("change_visible_cold_median_ms", cold.summary().median)
-        rows = [Row("platform", visible["platform"], "platform"), Row("platform, first in a minute", cold.samples, "platform"), Row("seed", visible["seed"])]
+        rows = [
+            Row("platform", visible["platform"], "platform"),
+            Row("platform, apply program not started", cold.samples, "platform"),
+            Row("seed", visible["seed"]),
+        ]
         outcome.panels.append(Panel("Container started → both edges answer from it", "ms", rows))
         rows = [
             Row(f"{prefix.rstrip('_') or 'platform'}: {phase}", outcome.series[f"{prefix}phase_{phase}"].samples, "other" if prefix else "platform")
@@ -351,39 +353,33 @@ class EdgeBench:
     def part_reloads(self) -> None:
         """Reload a hundred times under load: every change of the catalogue that an edge shows is one."""
         outcome, figures = self.outcome, self.outcome.figures
-        places = [External("bench-flip-1", FLIP, node.address, self.pages[node.address]) for node in self.lab.nodes[:2]]
-        names = ["page-1", "page-2"]
-        visible: dict[str, list[float]] = {}
+        # Three places in turn: a worker that has not heard of its end yet still gives the answer before, which must not pass for the next one.
+        places = [External("bench-flip-1", FLIP, node.address, self.pages[node.address]) for node in self.lab.nodes]
+        names = [f"page-{number}" for number in range(1, len(places) + 1)]
         for side in self.both:
             prefix = "" if side is self.platform else "seed_"
             self.consul.put([places[0]])
             wait_for_answer(self.lab, side.endpoints(), host(FLIP), is_from(names[0]))
             generations = self.platform.generations()
-            samples = []
             with self.only(side):
                 load = SteadyLoad(self.lab, side.endpoints(), host(PAGE), LOAD_RATE, LOAD_LONGEST_SECONDS, is_for(PAGE)).start()
                 try:
                     for number in range(1, RELOADS + 1):
-                        watch = Watch(self.lab, side.endpoints(), host(FLIP), is_from(names[number % 2]), SLOWEST_SECONDS).start()
-                        began = time.time()
-                        self.consul.put([places[number % 2]])
-                        samples.append((max(watch.result().values()) - began) * 1000)
+                        watch = Watch(self.lab, side.endpoints(), host(FLIP), is_from(names[number % 3]), SLOWEST_SECONDS).start()
+                        self.consul.put([places[number % 3]])
+                        watch.result()
                 finally:
                     count = load.stop()
-            visible[side.name] = samples
             if side is self.platform:
                 figures.set("reloads", min(after - before for before, after in zip(generations, self.platform.generations())))
             figures.set(f"{prefix}reload_requests", count.requests)
             figures.set(f"{prefix}reload_failed_requests", count.failed)
             figures.set(f"{prefix}reload_resent_requests", count.resent)
-            figures.set(f"{prefix}catalogue_visible_median_ms", outcome.add_series(f"{prefix}catalogue_visible", "ms", samples).summary().median)
             for error in count.errors:
                 outcome.note(f"A request that failed during the reloads of {side.title}: {error}.")
         self.consul.put([places[0]], verb="delete")
         for side in self.both:
             side.settled(absent=[host(FLIP)])
-        rows = [Row("platform", visible["platform"], "platform"), Row("seed", visible["seed"])]
-        outcome.panels.append(Panel(f"Catalogue changed → both edges answer, {RELOADS} times under load", "ms", rows))
 
     # -- growth -----------------------------------------------------------------------------------------------------------
 
@@ -421,7 +417,7 @@ class EdgeBench:
     def part_growth(self) -> None:
         """The same with more and more services."""
         outcome, figures = self.outcome, self.outcome.figures
-        sizes: dict[str, dict[int, list[float]]] = {side.name: {} for side in self.both}
+        sizes: dict[str, dict[int, list[Change]]] = {side.name: {} for side in self.both}
         had = 0
         for size in SIZES:
             self.options.say(f"{size} services")
@@ -437,9 +433,12 @@ class EdgeBench:
                     for repetition in range(CHANGES_PER_SIZE + 1):
                         measured = self.change(side)
                         if repetition:
-                            sizes[side.name][size].append(measured.visible)
+                            sizes[side.name][size].append(measured)
             for side, prefix in ((self.platform, ""), (self.seed, "seed_")):
-                series = outcome.add_series(f"{prefix}change_visible_{size}", "ms", sizes[side.name][size])
+                changes = sizes[side.name][size]
+                series = outcome.add_series(f"{prefix}change_visible_{size}", "ms", [change.visible for change in changes])
+                for phase in changes[0].phases:
+                    outcome.add_series(f"{prefix}phase_{phase}_{size}", "ms", [change.phases[phase] for change in changes])
                 figures.set(f"{prefix}change_visible_{size}_median_ms", series.summary().median)
                 memory = self.memory(side)
                 figures.set(f"{prefix}nginx_{size}_mb", memory[side.nginx_unit])
@@ -447,7 +446,9 @@ class EdgeBench:
                 if side is self.platform:
                     figures.set(f"apply_{size}_mb", memory[self.platform.apply_unit])
         rows = [
-            Row(f"{name}, {size} services", sizes[name][size], "platform" if name == "platform" else "other") for size in SIZES for name in ("platform", "seed")
+            Row(f"{name}, {size} services", [change.visible for change in sizes[name][size]], "platform" if name == "platform" else "other")
+            for size in SIZES
+            for name in ("platform", "seed")
         ]
         outcome.panels.append(Panel("Container started → both edges answer from it, with more services", "ms", rows))
         rows = [
