@@ -20,6 +20,8 @@ _TOKEN = re.compile(
     r"|(?P<bare>(?![\"'])(?:\\.|\$\{?|[^\s;{\\$])+)",
     re.DOTALL,
 )
+# A whole directive without quotes, comments, escapes and "}", up to its ";" or "{": nearly all of them, and read in one step.
+_PLAIN = re.compile(r"[ \t\r\n]*([^\s;{}\"'\\#]+(?:[ \t\r\n]+[^\s;{}\"'\\#]+)*)[ \t\r\n]*([;{])")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 MAX_DEPTH = 16
 ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"
@@ -65,19 +67,24 @@ class Document:
         words: list[str] = []
         current, start = top, 0
         while position < size:
-            match = _TOKEN.match(text, position)
-            if match is None:
-                raise ConfigError("a quote is never closed, or a backslash ends the file", self.line_of(position))
-            position = match.end()
-            kind = match.lastgroup
-            if kind is None or kind == "comment":
-                continue
-            word = match.group()
-            if kind != "punct":
-                if not words:
-                    start = match.start()
-                words.append(_ESCAPE.sub(r"\1", word[1:-1]) if kind == "quoted" else word)
-                continue
+            match = _PLAIN.match(text, position) if not words else None
+            # The "{" of "${" does not begin a block.
+            if match is not None and text[match.end() - 2 : match.end()] != "${":
+                words, start, word, position = match.group(1).split(), match.start(1), match.group(2), match.end()
+            else:
+                match = _TOKEN.match(text, position)
+                if match is None:
+                    raise ConfigError("a quote is never closed, or a backslash ends the file", self.line_of(position))
+                position = match.end()
+                kind = match.lastgroup
+                if kind is None or kind == "comment":
+                    continue
+                word = match.group()
+                if kind != "punct":
+                    if not words:
+                        start = match.start()
+                    words.append(_ESCAPE.sub(r"\1", word[1:-1]) if kind == "quoted" else word)
+                    continue
             if word == "}":
                 if words:
                     raise ConfigError(f'"{words[0][:60]}" is not ended by ";"', self.line_of(start))

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nginx_edge import nginxconf
 from nginx_edge.nginxconf import ConfigError, Document, Listener, clash, listeners, objections, parse_listen, without_listeners
 
 
@@ -51,6 +54,26 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         line = error.line
     assert 1 <= line <= text.count("\n") + 1
     assert all(0 <= directive.start < directive.end <= len(text) for directive in directives)
+
+
+def reading(text: str) -> list[tuple[str, list[str], int, int, bool]] | tuple[int, str]:
+    """Everything that a reading gives, or its error."""
+    try:
+        return [(directive.name, directive.args, directive.start, directive.end, directive.block is not None) for directive in Document(text).walk()]
+    except ConfigError as error:
+        return error.line, str(error)
+
+
+PIECES = st.lists(st.sampled_from(["ab", "a", ";", "{", "}", '"', "'", "\\", "#", "$", "${", "\n", " ", "\t", "\x0b", "\u00a0", "x y;", "z {"]), max_size=25)
+
+
+@settings(max_examples=600, deadline=None)
+@given(PIECES.map("".join))
+def test_the_short_way_of_reading_is_the_long_way(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nginxconf, "_PLAIN", re.compile("(?!)"))
+        slow = reading(text)
+    assert reading(text) == slow
 
 
 @pytest.mark.parametrize(
