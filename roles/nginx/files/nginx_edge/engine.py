@@ -15,7 +15,7 @@ from . import state as states
 from .check import check_tree
 from .nginxconf import ConfigError, Document, Listener, clash, listeners, objections, parse_listen
 from .render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, render
-from .report import dropped_too_many, served
+from .report import as_lines, dropped_too_many, served
 from .system import Config, Lock, Nginx, Trouble, read_staged, read_text, remove_tree, replace_file, swap_link, sync_path, write_file
 
 FAILED_KEPT = 5
@@ -104,11 +104,9 @@ class Engine:
 
     def save(self, serving: bool) -> None:
         """Write the state, then what is derived from it."""
-        import json
-
         replace_file(self.path("state.json"), states.dump(self.state))
         report = self.report_of(self.state["live"])
-        replace_file(self.path("status.json"), json.dumps(states.status(self.state, report, serving), indent=1) + "\n", sync=False)
+        replace_file(self.path("status.json"), as_lines(states.status(self.state, report, serving)), sync=False)
         replace_file(self.path("metrics.prom"), states.metrics(self.state, report, serving), sync=False)
 
     def sockets_of(self, generation: str) -> set[Listener]:
@@ -392,7 +390,8 @@ class Engine:
             message = f"changes are held after a rollback to {live}; nginx-edge-apply --resume ends it"
             return Result("held" if serving else "failed", message if serving else why, live, serving, "" if serving else "host", did)
         wanted = self.parse(self.source())
-        if live is not None:
+        # Rendered for the comparison only where nothing else was staged: most runs have a change to make.
+        if live is not None and self.on_disk(live, {STAGED_HTTP: wanted.source.http, STAGED_STREAM: wanted.source.stream}):
             same = self.rendered(wanted, live)
             if self.on_disk(live, same.files):
                 serving, did, why = self.ensure(live)

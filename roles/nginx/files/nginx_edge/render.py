@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from .nginxconf import Document, Listener, listeners, without_listeners
-from .report import build_report
+from .report import as_lines, build_report
 
 STATUS = """\
 # Written by nginx-edge-apply. Loopback only: which generation the answering worker has, and how the edge is.
@@ -104,7 +103,7 @@ def render(wanted: Wanted, unusable: dict[Listener, str], generation: str, state
         EDGE_STREAM: stream,
         STAGED_HTTP: source.http,
         STAGED_STREAM: source.stream,
-        "report.json": json.dumps(report, indent=1, sort_keys=True, ensure_ascii=True) + "\n",
+        "report.json": as_lines(report),
     }
     sockets = wanted.listeners(status_port) | listeners(Document(stream) if left_out else wanted.stream)
     return Rendered(files, sockets, left_out)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from .report import as_lines
+
 SCHEMA = 1
 OUTCOMES = ("applied", "failed", "refused", "held", "repaired", "rolled_back")
 
@@ -57,7 +59,7 @@ def load(text: str | None) -> dict[str, Any]:
 
 def dump(state: dict[str, Any]) -> str:
     """The text of the state file."""
-    return json.dumps(state, indent=1, sort_keys=True) + "\n"
+    return as_lines(state)
 
 
 def next_generation(state: dict[str, Any], existing: list[str]) -> str:

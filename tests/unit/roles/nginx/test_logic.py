@@ -19,7 +19,7 @@ from nginx_edge.check import explain, foreign_listeners, mirror
 from nginx_edge.cli import Pace
 from nginx_edge.nginxconf import Document, Listener
 from nginx_edge.render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, Source, Wanted, render
-from nginx_edge.report import build_report, dropped_too_many, report_lines, served
+from nginx_edge.report import as_lines, build_report, dropped_too_many, report_lines, served
 from nginx_edge.system import Config, Trouble, load_config, not_bound, parse_proc_net
 
 PROGRAM = Path(__file__).resolve().parents[4] / "roles" / "nginx" / "files" / "nginx-edge-request"
@@ -131,6 +131,23 @@ def test_metrics_are_prometheus_text() -> None:
         assert f"\n{line}\n" in text
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(names) == len(set(names)) and all(any(line.startswith(name) for line in text.splitlines()) for name in names)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"b": [], "a": None, "c": {"x": [1, 2], "y": "z"}},
+        {"list": [{"b": 1, "a": '"\n\u2028é'}, [], "text", 1.5, True]},
+        states.empty(),
+    ],
+)
+def test_json_with_a_line_for_each_entry(document: dict[str, Any]) -> None:
+    text = as_lines(document)
+    assert json.loads(text) == document
+    assert text.isascii() and text.endswith("\n}\n")
+    entries = [entry for value in document.values() if isinstance(value, list) for entry in value]
+    assert len(text.splitlines()) == max(3, 2 + len(document) + len(entries) + sum(1 for value in document.values() if isinstance(value, list) and value))
 
 
 # -- host -------------------------------------------------------------------------------------------------------------------
