@@ -29,7 +29,7 @@ options:
         default: 80
       tls_port:
         description:
-        - Port on which TLS is passed through untouched to the service that the client names by SNI.
+        - 'Port of TLS, where the client names the service by SNI: passed through untouched, or ended by the edge with O(_input.tls.certificates).'
         type: int
         default: 443
       http_tag:
@@ -249,6 +249,78 @@ options:
             - Cookie that overrules the share, with the values of the header; the header wins over the cookie. An empty string turns it off.
             type: str
             default: canary
+        default: {}
+      tls:
+        description:
+        - TLS that the edge ends itself, in front of HTTP services.
+        type: dict
+        suboptions:
+          certificates:
+            description:
+            - Certificates with which the edge ends TLS on O(_input.tls_port) for HTTP services. An empty list means that it ends none.
+            - The names of services with O(_input.tls_tag) are passed through untouched all the same.
+            type: list
+            elements: dict
+            suboptions:
+              name:
+                description:
+                - Name of the certificate. The file with its chain and its key, as PEM, is C(NAME.pem) in O(_input.tls.certificate_directory).
+                type: str
+                required: true
+              host_names:
+                description:
+                - Host names directly below O(_input.domain) that the certificate covers. V(*) as the first label stands for every name there.
+                - An exact name wins over V(*). An empty list means V(*).
+                type: list
+                elements: str
+                default: []
+            default: []
+          https:
+            description:
+            - How an HTTP service is reached whose host name a certificate covers and whose service meta C(edge_https) does not say otherwise.
+            - With V(redirect) over HTTPS, and O(_input.http_port) answers with a redirect to it. With V(both) over HTTP and HTTPS. With V(off) over HTTP.
+            type: str
+            default: redirect
+            choices:
+            - redirect
+            - both
+            - 'off'
+          profile:
+            description:
+            - Which clients are understood, as in Mozilla's Server Side TLS guidelines.
+            - V(intermediate) takes TLS 1.2 with authenticated ciphers and forward secrecy, and TLS 1.3. V(modern) takes TLS 1.3 only.
+            type: str
+            default: intermediate
+            choices:
+            - intermediate
+            - modern
+          http2:
+            description:
+            - How HTTP/2 is switched on. V(listen) is understood by every nginx; from 1.25.1 on it warns once for each server, and V(directive) does not.
+            - V(off) leaves clients with HTTP/1.1.
+            type: str
+            default: listen
+            choices:
+            - listen
+            - directive
+            - 'off'
+          hsts_max_age:
+            description:
+            - Seconds for which a browser that was there once uses HTTPS only (C(Strict-Transport-Security)). V(0) sends no such header.
+            - Browsers can't be talked out of it before that time is over.
+            - From V(0) to V(63072000).
+            type: int
+            default: 0
+          certificate_directory:
+            description:
+            - Directory of the certificates on the edge node.
+            type: str
+            default: /etc/nginx-edge/tls
+          socket_directory:
+            description:
+            - Directory for the unix sockets between the TLS port and the servers that end TLS. It is the operator's to keep others out of it.
+            type: str
+            default: /run/nginx-edge/tls
         default: {}
       proxy_protocol:
         description:

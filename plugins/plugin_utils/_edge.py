@@ -93,6 +93,87 @@ _CANARY = (
     ),
 )
 
+_CERTIFICATE = (
+    Option(
+        "name",
+        "certificate",
+        ("Name of the certificate. The file with its chain and its key, as PEM, is C(NAME.pem) in O(_input.tls.certificate_directory).",),
+        required=True,
+    ),
+    Option(
+        "host_names",
+        "list",
+        (
+            "Host names directly below O(_input.domain) that the certificate covers. V(*) as the first label stands for every name there.",
+            "An exact name wins over V(*). An empty list means V(*).",
+        ),
+        default=(),
+        elements="certificate_host",
+    ),
+)
+
+_TLS = (
+    Option(
+        "certificates",
+        "list",
+        (
+            "Certificates with which the edge ends TLS on O(_input.tls_port) for HTTP services. An empty list means that it ends none.",
+            "The names of services with O(_input.tls_tag) are passed through untouched all the same.",
+        ),
+        default=(),
+        elements="dict",
+        suboptions=_CERTIFICATE,
+    ),
+    Option(
+        "https",
+        "choice",
+        (
+            "How an HTTP service is reached whose host name a certificate covers and whose service meta C(edge_https) does not say otherwise.",
+            "With V(redirect) over HTTPS, and O(_input.http_port) answers with a redirect to it. With V(both) over HTTP and HTTPS. With V(off) over HTTP.",
+        ),
+        default="redirect",
+        choices=("redirect", "both", "off"),
+    ),
+    Option(
+        "profile",
+        "choice",
+        (
+            "Which clients are understood, as in Mozilla's Server Side TLS guidelines.",
+            "V(intermediate) takes TLS 1.2 with authenticated ciphers and forward secrecy, and TLS 1.3. V(modern) takes TLS 1.3 only.",
+        ),
+        default="intermediate",
+        choices=("intermediate", "modern"),
+    ),
+    Option(
+        "http2",
+        "choice",
+        (
+            "How HTTP/2 is switched on. V(listen) is understood by every nginx; from 1.25.1 on it warns once for each server, and V(directive) does not.",
+            "V(off) leaves clients with HTTP/1.1.",
+        ),
+        default="listen",
+        choices=("listen", "directive", "off"),
+    ),
+    Option(
+        "hsts_max_age",
+        "int",
+        (
+            "Seconds for which a browser that was there once uses HTTPS only (C(Strict-Transport-Security)). V(0) sends no such header.",
+            "Browsers can't be talked out of it before that time is over.",
+        ),
+        default=0,
+        minimum=0,
+        maximum=63072000,
+    ),
+    Option("certificate_directory", "directory", ("Directory of the certificates on the edge node.",), default="/etc/nginx-edge/tls"),
+    Option(
+        "socket_directory",
+        "directory",
+        ("Directory for the unix sockets between the TLS port and the servers that end TLS. It is the operator's to keep others out of it.",),
+        default="/run/nginx-edge/tls",
+    ),
+)
+
 SCHEMA: tuple[Option, ...] = (
     Option(
         "domain",
@@ -101,7 +182,12 @@ SCHEMA: tuple[Option, ...] = (
         required=True,
     ),
     Option("http_port", "port", ("Port on which HTTP services are exposed.",), default=80),
-    Option("tls_port", "port", ("Port on which TLS is passed through untouched to the service that the client names by SNI.",), default=443),
+    Option(
+        "tls_port",
+        "port",
+        ("Port of TLS, where the client names the service by SNI: passed through untouched, or ended by the edge with O(_input.tls.certificates).",),
+        default=443,
+    ),
     Option("http_tag", "tag", ("Tag of an instance that is to be exposed over HTTP.",), default="http"),
     Option("tcp_tag", "tag", ("Tag of an instance that is to be exposed on a TCP port of its own.",), default="tcp"),
     Option("tls_tag", "tag", ("Tag of an instance that is to be exposed on the TLS port by its name.",), default="tls"),
@@ -259,6 +345,7 @@ SCHEMA: tuple[Option, ...] = (
         choices=("accept", "generate"),
     ),
     Option("canary", "dict", ("Gray release of HTTP services: how traffic gets to the instances with service meta C(edge_canary).",), suboptions=_CANARY),
+    Option("tls", "dict", ("TLS that the edge ends itself, in front of HTTP services.",), suboptions=_TLS),
     Option(
         "proxy_protocol",
         "bool",
@@ -300,6 +387,10 @@ _SIZE = re.compile(r"(?:0|[1-9][0-9]{0,8})[kKmMgG]?")
 _LOG = re.compile(r"off|/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _HEADER = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?)?")
 _COOKIE = re.compile(r"[A-Za-z0-9_]{0,64}")
+_CERTIFICATE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+_CERTIFICATE_HOST = re.compile(r"\*|[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
+# Short, because the path of a unix socket has at most 107 characters.
+_DIRECTORY = re.compile(r"(?=.{2,64}\Z)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
 # A label of 63 characters and its dot must fit in front of the domain in a name of 253.
 _DOMAIN_LENGTH = 253 - 64
 
@@ -382,11 +473,13 @@ def _value(option: Option, kind: str, value: t.Any, context: dict[str, t.Any]) -
         if _text(value, allowed) not in option.choices:
             raise _Bad(allowed)
         return _text(value, allowed)
-    if kind == "host_pattern":
+    if kind in ("host_pattern", "certificate_host"):
         domain = context.get("domain") or "the domain"
-        allowed = f"a host name directly below {domain}, where * may stand for any part of its first label, such as team1-*.{domain}"
+        part, example = ("any part of its first label", "team1-*") if kind == "host_pattern" else ("its whole first label", "*")
+        allowed = f"a host name directly below {domain}, where * may stand for {part}, such as {example}.{domain}"
         label, dot, rest = _text(value, allowed).lower().partition(".")
-        if not dot or not _HOST_PATTERN.fullmatch(label) or rest != context.get("domain", rest):
+        pattern = _HOST_PATTERN if kind == "host_pattern" else _CERTIFICATE_HOST
+        if not dot or not pattern.fullmatch(label) or rest != context.get("domain", rest):
             raise _Bad(allowed)
         return f"{label}.{rest}"
     simple: dict[str, t.Callable[[t.Any], t.Any]] = {"domain": _domain, "ip": _ip, "network": _network, "port_range": _port_range}
@@ -399,6 +492,8 @@ def _value(option: Option, kind: str, value: t.Any, context: dict[str, t.Any]) -
         "log": (_LOG, "off, or an absolute path of letters, digits, dots, hyphens and underscores"),
         "header": (_HEADER, "a header name of letters, digits and hyphens, or an empty string"),
         "cookie": (_COOKIE, "a cookie name of letters, digits and underscores, or an empty string"),
+        "certificate": (_CERTIFICATE_NAME, "at most 32 lower-case letters, digits and hyphens, with a letter or digit at both ends"),
+        "directory": (_DIRECTORY, "an absolute path of at most 64 letters, digits, dots, hyphens and underscores, without a slash at its end"),
     }
     return _pattern(value, *patterns[kind])
 
@@ -414,6 +509,12 @@ def _check_list(option: Option, key: str, value: t.Any, context: dict[str, t.Any
         return ()
     checked: list[t.Any] = []
     for number, element in enumerate(value):
+        if option.elements == "dict":
+            if isinstance(element, t.Mapping):
+                checked.append(_check_dict(option.suboptions, f"{key}[{number}].", element, errors, context))
+            else:
+                errors.append(f"{key}[{number}]: {_shown(element)} is not allowed, it must be a dictionary")
+            continue
         try:
             item = _value(option, option.elements, element, context)
         except _Bad as bad:
@@ -424,7 +525,7 @@ def _check_list(option: Option, key: str, value: t.Any, context: dict[str, t.Any
     return tuple(checked)
 
 
-def _check_dict(schema: tuple[Option, ...], prefix: str, given: t.Any, errors: list[str]) -> dict[str, t.Any]:
+def _check_dict(schema: tuple[Option, ...], prefix: str, given: t.Any, errors: list[str], context: dict[str, t.Any]) -> dict[str, t.Any]:
     known = {option.name: option for option in schema}
     for key in given:
         if key not in known:
@@ -438,20 +539,35 @@ def _check_dict(schema: tuple[Option, ...], prefix: str, given: t.Any, errors: l
             if not isinstance(value, t.Mapping):
                 errors.append(f"{key}: {_shown(value)} is not allowed, it must be a dictionary")
                 value = {}
-            checked[option.name] = _check_dict(option.suboptions, f"{key}.", value, errors)
+            checked[option.name] = _check_dict(option.suboptions, f"{key}.", value, errors, {**context, **checked})
         elif option.name not in given:
             if option.required:
                 errors.append(f"{key} is required")
             else:
                 checked[option.name] = option.default
         elif option.kind == "list":
-            checked[option.name] = _check_list(option, key, given[option.name], checked, errors)
+            checked[option.name] = _check_list(option, key, given[option.name], {**context, **checked}, errors)
         else:
             try:
-                checked[option.name] = _value(option, option.kind, given[option.name], checked)
+                checked[option.name] = _value(option, option.kind, given[option.name], {**context, **checked})
             except _Bad as bad:
                 errors.append(f"{key}: {_shown(given[option.name])} is not allowed, it must be {bad}")
     return checked
+
+
+def _check_certificates(checked: dict[str, t.Any]) -> list[str]:
+    """Two certificates can't have the same name or host name; fills in the host name that an empty list stands for."""
+    errors: list[str] = []
+    names: dict[str, int] = {}
+    hosts: dict[str, int] = {}
+    for number, certificate in enumerate(checked["tls"]["certificates"]):
+        certificate["host_names"] = certificate["host_names"] or (f"*.{checked['domain']}",)
+        for key, values, seen in (("name", (certificate["name"],), names), ("host_names", certificate["host_names"], hosts)):
+            for value in values:
+                first = seen.setdefault(value, number)
+                if first != number:
+                    errors.append(f"tls.certificates[{number}].{key}: {_shown(value)} is not allowed, it must differ from tls.certificates[{first}].{key}")
+    return errors
 
 
 def check_edge(edge: t.Any) -> dict[str, t.Any]:
@@ -459,12 +575,13 @@ def check_edge(edge: t.Any) -> dict[str, t.Any]:
     if not isinstance(edge, t.Mapping):
         raise EdgeError([f"{_shown(edge)} is not allowed, the edge description must be a dictionary"])
     errors: list[str] = []
-    checked = _check_dict(SCHEMA, "", edge, errors)
+    checked = _check_dict(SCHEMA, "", edge, errors, {})
     if not errors:
         if checked["http_port"] == checked["tls_port"]:
             errors.append(f"tls_port: {checked['tls_port']} is not allowed, it must differ from http_port")
         if checked["tcp_tag"] == checked["tls_tag"]:
             errors.append(f"tls_tag: {_shown(checked['tls_tag'])} is not allowed, it must differ from tcp_tag")
+        errors += _check_certificates(checked)
     if errors:
         raise EdgeError(errors)
     return checked

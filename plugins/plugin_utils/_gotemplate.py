@@ -139,20 +139,62 @@ _CLAIMS = r"""
 {{- $owner := index $claims $label }}
 {{- if ne $owner $name }}{{ template "skip service" (sprig_dict "service" $name "reason" (printf "the host name belongs to service %s" $owner)) }}{{ end }}
 {{- end }}"""
+# The same names without a word about the losers: for a side that only has to keep off what is another's.
+_OWNERS = r"""
+{{- $owners := sprig_dict }}
+{{- range services }}
+{{- if .Tags | contains "@TAG@" }}
+@NAME_CHECK@
+{{- $label := toLower .Name }}
+@HOST_RULES@
+{{- if $why }}
+{{- else if or (eq .Name $label) (not (index $owners $label)) }}{{ $_ := sprig_set $owners $label .Name }}
+{{- end }}
+{{- end }}
+{{- end }}"""
 _HOST_ALLOWED = r"""
 {{- if and (not $why) (not (regexMatch @PATTERN@ $label)) }}{{ $why = "the host name is not in host_names" }}{{ end }}"""
 _HOST_RESERVED = r"""
 {{- if and (not $why) (regexMatch @PATTERN@ $label) }}{{ $why = "the host name is in reserved_host_names" }}{{ end }}"""
 
 
-def host_claims(tag: str, settings: dict[str, t.Any]) -> str:
-    """Gives host names to the services that have the tag; leaves $claims."""
+def _host_rules(settings: dict[str, t.Any]) -> str:
     rules = ""
     if settings["host_names"]:
         rules += fill(_HOST_ALLOWED, pattern=go_string(go_host_labels(settings["host_names"])))
     if settings["reserved_host_names"]:
         rules += fill(_HOST_RESERVED, pattern=go_string(go_host_labels(settings["reserved_host_names"])))
-    return fill(_CLAIMS, tag=tag, name_check=NAME_CHECK, host_rules=rules)
+    return rules
+
+
+def host_claims(tag: str, settings: dict[str, t.Any]) -> str:
+    """Gives host names to the services that have the tag; leaves $claims."""
+    return fill(_CLAIMS, tag=tag, name_check=NAME_CHECK, host_rules=_host_rules(settings))
+
+
+def host_owners(tag: str, settings: dict[str, t.Any]) -> str:
+    """Which service with the tag has which host name, without reporting anything; leaves $owners."""
+    return fill(_OWNERS, tag=tag, name_check=NAME_CHECK, host_rules=_host_rules(settings))
+
+
+def certificate_of(settings: dict[str, t.Any]) -> str:
+    """Leaves $certificate: the name of the certificate that covers the host name of $label, or an empty text. An exact name wins over ``*``."""
+    exact, every = [], ""
+    for certificate in settings["tls"]["certificates"]:
+        labels = [host.partition(".")[0] for host in certificate["host_names"]]
+        if "*" in labels:
+            every = certificate["name"]
+        if exact_labels := [f'"{label}"' for label in labels if label != "*"]:
+            exact.append((" ".join(exact_labels), certificate["name"]))
+    lines = [f'\n{{{{- $certificate := "{every}" }}}}']
+    for number, (labels_text, name) in enumerate(exact):
+        lines.append(f'{{{{- {"else " if number else ""}if eq $label {labels_text} }}}}{{{{ $certificate = "{name}" }}}}')
+    return "\n".join(lines + (["{{- end }}"] if exact else []))
+
+
+def tls_socket(settings: dict[str, t.Any], name: str) -> str:
+    """The unix socket at which TLS is ended with the certificate of this name."""
+    return f"unix:{settings['tls']['socket_directory']}/tls-{name}.sock"
 
 
 # An address as nginx wants it, or "-". Nodes are few: each distinct address is looked at once.

@@ -13,12 +13,15 @@ from ._gotemplate import (
     PERCENT,
     TRUE,
     VERSION_COUNT,
+    certificate_of,
     common_defines,
     fill,
     go_string,
     host_claims,
+    host_owners,
     instance_check,
     listen_addresses,
+    tls_socket,
     upstream_servers,
     without_blank_lines,
     zone_size,
@@ -32,15 +35,53 @@ map $http_upgrade $edge_connection {
 }
 @REQUEST_ID@
 @FORWARDED@
-@LOG_FORMAT@
+@LOG_FORMAT@"""
+
+_UNKNOWN = """\
 # Unknown names on these addresses, unless another server is their default.
 server {
 @LISTEN@
     server_name edge-unknown.invalid;
+    server_tokens off;
     set $edge_service "";
     access_log @ACCESS_LOG@;
     return 404;
 }"""
+
+# All that has to do with TLS is here, once for each certificate: the servers of the services listen on the same socket and have no
+# certificate of their own, so a thousand services cost nginx one TLS context, not a thousand.
+_CERTIFICATE = """\
+# TLS is ended here for the host names of certificate @NAME@, and names that no service has are answered.
+server {
+    listen @SOCKET@ ssl@LISTEN_MORE@ proxy_protocol default_server backlog=4096;
+@HTTP2@
+    server_name edge-unknown.invalid;
+    ssl_certificate @FILE@;
+    ssl_certificate_key @FILE@;
+@PROFILE@
+    ssl_prefer_server_ciphers off;
+    ssl_session_cache shared:edge_tls:10m;
+    ssl_session_timeout 1d;
+    ssl_session_tickets off;
+    server_tokens off;
+    set $edge_service "";
+    access_log @ACCESS_LOG@;
+@REAL_IP@
+    # A browser may reuse a connection for each name that the certificate covers, also for one that is passed through: let it connect anew.
+    if ($host != $ssl_server_name) {
+        return 421;
+    }
+    return 404;
+}"""
+
+# Mozilla's Server Side TLS guidelines, without the ciphers that need a file of Diffie-Hellman parameters. The curves are left to OpenSSL.
+_PROFILES = {
+    "intermediate": """\
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"""
+    """ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305;""",
+    "modern": "    ssl_protocols TLSv1.3;",
+}
 
 _REQUEST_ID_ACCEPT = """\
 map $http_x_request_id $edge_request_id {
@@ -60,33 +101,50 @@ map "" $edge_forwarded_proto {
     default $scheme;
 }"""
 _FORWARDED_TRUSTED = """\
-geo $realip_remote_addr $edge_trusted_proxy {
+@PEER_MAP@
+geo @PEER@ $edge_trusted_proxy {
     default 0;
 @NETWORKS@
 }
 map "$edge_trusted_proxy $http_x_forwarded_for" $edge_forwarded_for {
-    default $realip_remote_addr;
-    "~^1 ." "$http_x_forwarded_for, $realip_remote_addr";
+    default @PEER@;
+    "~^1 ." "$http_x_forwarded_for, @PEER@";
 }
+@REAL_IP_MAP@
 map "$edge_trusted_proxy $http_x_forwarded_proto" $edge_forwarded_proto {
     default $scheme;
     "1 http" http;
     "1 https" https;
 }"""
 
+# Where TLS is ended, nginx itself is the neighbour and says who the client is; the module that reads X-Forwarded-For can't be asked again.
+_PEER_MAP = """\
+map $proxy_protocol_addr $edge_peer {
+    default $proxy_protocol_addr;
+    "" $realip_remote_addr;
+}"""
+_REAL_IP_MAP = """\
+map "$edge_trusted_proxy $http_x_forwarded_for" $edge_real_ip {
+    default $remote_addr;
+    "~^1 (?:.*[, ])?(?<edge_last_forwarded>[0-9A-Fa-f.:]+) *$" $edge_last_forwarded;
+}"""
+_REAL_IP_OF_TLS = """\
+    set_real_ip_from unix:;
+    real_ip_header proxy_protocol;"""
+
 _LOG_JSON = """\
 log_format edge_http escape=json
     '{"time":"$time_iso8601","client":"$remote_addr","host":"$host","service":"$edge_service","upstream":"$proxy_host",'
     '"instance":"$upstream_addr","upstream_status":"$upstream_status","connect_time":"$upstream_connect_time",'
     '"header_time":"$upstream_header_time","response_time":"$upstream_response_time","request_time":"$request_time",'
-    '"status":"$status","bytes":"$body_bytes_sent","method":"$request_method","uri":"$request_uri","protocol":"$server_protocol",'
+    '"status":"$status","bytes":"$body_bytes_sent","method":"$request_method","uri":"$request_uri","protocol":"$server_protocol",@TLS@'
     '"request_id":"$edge_request_id","agent":"$http_user_agent"}';"""
 _LOG_TEXT = """\
 log_format edge_http
     '$time_iso8601 client=$remote_addr host=$host service=$edge_service upstream=$proxy_host instance="$upstream_addr" '
     'upstream_status="$upstream_status" connect_time="$upstream_connect_time" header_time="$upstream_header_time" '
     'response_time="$upstream_response_time" request_time=$request_time status=$status bytes=$body_bytes_sent '
-    'request="$request" request_id=$edge_request_id agent="$http_user_agent"';"""
+    'request="$request"@TLS@ request_id=$edge_request_id agent="$http_user_agent"';"""
 
 _CANARY_CHOICE = """\
 map "@HEADER@,@COOKIE@" $edge_canary_choice {
@@ -112,6 +170,7 @@ _SERVICES = r"""
 {{- $share := 101 }}
 {{- $mixed := false }}
 {{- $first := 0 }}
+@HTTPS_BEGIN@
 {{- range $instance := service (printf "@HTTP_TAG@.%s|any" $name) }}
 {{- if and (eq .Name $name) (.Tags | contains "@HTTP_TAG@") }}
 @INSTANCE@
@@ -129,6 +188,7 @@ _SERVICES = r"""
 {{- else if not $why }}{{ $why = "meta edge_canary must be true or false" }}
 {{- end }}
 {{- end }}
+@HTTPS_ASKED@
 {{- $others := 0 }}
 {{- if $canary }}{{ $others = len $canary }}{{ end }}
 {{- if $why }}
@@ -142,30 +202,25 @@ _SERVICES = r"""
 {{- $_ := sprig_set $group $server $weight }}
 {{- if not $first }}{{ $first = $weight }}{{ else if ne $first $weight }}{{ $mixed = true }}{{ end }}
 {{- if lt $asked $share }}{{ $share = $asked }}{{ end }}
+@HTTPS_TAKEN@
 @VERSION@
 {{- end }}
 {{- end }}
 {{- end }}
 {{- if gt $share 100 }}{{ $share = @SHARE@ }}{{ end }}
 {{- if not $stable }}{{ $stable = $canary }}{{ $canary = sprig_dict }}{{ end }}
+@HTTPS_END@
 {{- if not $stable }}
 {{- template "skip" (sprig_dict "kind" "skipped" "side" "http" "service" $name "host" (printf "%s.@DOMAIN@" $label) "answer" 503
       "reason" "no usable instance") }}
-server {
-@LISTEN@
-    server_name {{ $label }}.@DOMAIN@;
-    set $edge_service "{{ $name }}";
-    access_log @ACCESS_LOG@;
-    default_type text/plain;
-    add_header Retry-After 5 always;
-    return 503 "Service {{ $name }} has no healthy instance now. Try again later.\n";
-}
+@NO_INSTANCE@
 {{- else }}
 {{- $shown := $stable }}
 {{- if gt (len $stable) 20 }}{{ template "some" $stable }}{{ $shown = scratch.Get "some" }}{{ end }}
 {{- $report := sprig_dict "kind" "served" "side" "http" "service" $name "host" (printf "%s.@DOMAIN@" $label) "port" @HTTP_PORT@
       "upstream" (printf "http_%s" $label) "instances" (len $stable) "servers" $shown }}
 {{- if $versions }}{{ $_ := sprig_set $report "versions" $versions }}{{ end }}
+@HTTPS_REPORT@
 {{- if $canary }}
 {{- $_ := sprig_set $shares (printf "%d" $share) true }}
 {{- $_ := sprig_set $report "canaries" (len $canary) }}
@@ -188,13 +243,33 @@ upstream http_{{ $label }}.canary {
 @KEEPALIVE@
 }
 {{- end }}
+@SERVERS@
+{{- end }}
+{{- end }}
+{{- end }}"""
+
+# The servers of one service, by what they listen on.
+_NO_INSTANCE = r"""
 server {
 @LISTEN@
     server_name {{ $label }}.@DOMAIN@;
+    server_tokens off;
     set $edge_service "{{ $name }}";
     access_log @ACCESS_LOG@;
+@MORE@
+    default_type text/plain;
+    add_header Retry-After 5 always;
+    return 503 "Service {{ $name }} has no healthy instance now. Try again later.\n";
+}"""
+_SERVER = r"""
+server {
+@LISTEN@
+    server_name {{ $label }}.@DOMAIN@;
+    server_tokens off;
+    set $edge_service "{{ $name }}";
+    access_log @ACCESS_LOG@;
+@MORE@
     client_max_body_size @CLIENT_MAX_BODY_SIZE@;
-@REAL_IP@
 {{- if $canary }}
     set $edge_upstream "http_{{ $label }}";
     if ($edge_canary_{{ $share }}) {
@@ -207,11 +282,12 @@ server {
         proxy_set_header Host $http_host;
         proxy_set_header Connection $edge_connection;
         proxy_set_header Upgrade $http_upgrade;
-        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Real-IP @REAL_IP@;
         proxy_set_header X-Forwarded-For $edge_forwarded_for;
         proxy_set_header X-Forwarded-Proto $edge_forwarded_proto;
         proxy_set_header X-Forwarded-Host $http_host;
         proxy_set_header X-Request-ID $edge_request_id;
+@HIDE@
         proxy_redirect off;
         proxy_connect_timeout @CONNECT_TIMEOUT@;
         proxy_read_timeout @READ_TIMEOUT@;
@@ -221,9 +297,59 @@ server {
         proxy_next_upstream_tries @NEXT_UPSTREAM_TRIES@;
         proxy_next_upstream_timeout @NEXT_UPSTREAM_TIMEOUT@;
     }
-}
+}"""
+_REDIRECT = r"""
+server {
+@LISTEN@
+    server_name {{ $label }}.@DOMAIN@;
+    server_tokens off;
+    set $edge_service "{{ $name }}";
+    access_log @ACCESS_LOG@;
+    return 308 https://{{ $label }}.@DOMAIN@@PORT@$request_uri;
+}"""
+_HTTP_AND_HTTPS = r"""
+{{- if and $certificate (eq $https "redirect") }}
+@REDIRECT@
+{{- else }}
+@PLAIN@
 {{- end }}
+{{- if $certificate }}
+@TLS@
+{{- end }}"""
+
+# What the instances ask for (meta edge_https), the safest wins; and which certificate it is, if any.
+_HTTPS_BEGIN = r"""
+{{- $https := "" }}"""
+_HTTPS_ASKED = r"""
+{{- $https_asked := index .ServiceMeta "edge_https" }}
+{{- if not $https_asked }}
+{{- else if eq $https_asked "redirect" "both" "off" }}
+{{- else if not $why }}{{ $why = "meta edge_https must be redirect, both or off" }}
+{{- end }}"""
+_HTTPS_TAKEN = r"""
+{{- if not $https_asked }}
+{{- else if or (not $https) (eq $https_asked "redirect") }}{{ $https = $https_asked }}
+{{- else if eq $https "off" }}{{ $https = $https_asked }}
+{{- end }}"""
+_HTTPS_END = r"""
+@CERTIFICATE@
+{{- if and $https (not $certificate) (ne $https "off") }}
+{{- template "skip" (sprig_dict "kind" "skipped" "side" "http" "service" $name "host" (printf "%s.@DOMAIN@" $label) "port" @TLS_PORT@
+      "reason" "no certificate covers the host name") }}
 {{- end }}
+{{- if not $https }}{{ $https = "@DEFAULT@" }}{{ end }}
+{{- if eq $https "off" }}{{ $certificate = "" }}{{ end }}
+{{- $owner := index $owners $label }}
+{{- if and $certificate $owner }}
+{{- $certificate = "" }}
+{{- template "skip" (sprig_dict "kind" "skipped" "side" "http" "service" $name "host" (printf "%s.@DOMAIN@" $label) "port" @TLS_PORT@
+      "reason" (printf "TLS of the host name is passed through to service %s" $owner)) }}
+{{- end }}"""
+_HTTPS_REPORT = r"""
+{{- if $certificate }}
+{{- $_ := sprig_set $report "tls_port" @TLS_PORT@ }}
+{{- $_ := sprig_set $report "https" $https }}
+{{- $_ := sprig_set $report "certificate" $certificate }}
 {{- end }}"""
 
 # One drawing for each share in use, not for each service: nginx keeps one variable for it.
@@ -248,14 +374,97 @@ map $edge_canary_choice $edge_canary_{{ $share }} {
 
 
 def _forwarded(settings: dict[str, t.Any]) -> tuple[str, str]:
-    """The maps for the forwarded headers, and what each server needs for them."""
+    """The maps for the forwarded headers, and what each server without TLS needs for them."""
     proxies = settings["trusted_proxies"]
     if not proxies:
         return _FORWARDED_NONE, ""
-    networks = "\n".join(f"    {network} 1;" for network in proxies)
+    ended = bool(settings["tls"]["certificates"])
+    maps = fill(
+        _FORWARDED_TRUSTED,
+        networks="\n".join(f"    {network} 1;" for network in proxies),
+        peer="$edge_peer" if ended else "$realip_remote_addr",
+        peer_map=_PEER_MAP if ended else "",
+        real_ip_map=_REAL_IP_MAP if ended else "",
+    )
     lines = [f"    set_real_ip_from {network};" for network in proxies]
     lines += ["    real_ip_header X-Forwarded-For;", "    real_ip_recursive on;"]
-    return fill(_FORWARDED_TRUSTED, networks=networks), "\n".join(lines)
+    return maps, "\n".join(lines)
+
+
+def _log_format(settings: dict[str, t.Any]) -> str:
+    ended = bool(settings["tls"]["certificates"])
+    if settings["http_access_log"] == "off":
+        return ""
+    if settings["log_format"] == "json":
+        return fill(_LOG_JSON, tls='"tls":"$ssl_protocol",' if ended else "")
+    return fill(_LOG_TEXT, tls=" tls=$ssl_protocol" if ended else "")
+
+
+def _access_log(settings: dict[str, t.Any]) -> str:
+    return "off" if settings["http_access_log"] == "off" else f"{settings['http_access_log']} edge_http"
+
+
+def _certificates(settings: dict[str, t.Any]) -> list[str]:
+    """The servers that end TLS, one for each certificate."""
+    tls = settings["tls"]
+    return [
+        fill(
+            _CERTIFICATE,
+            name=certificate["name"],
+            socket=tls_socket(settings, certificate["name"]),
+            file=f"{tls['certificate_directory']}/{certificate['name']}.pem",
+            listen_more=" http2" if tls["http2"] == "listen" else "",
+            http2="    http2 on;" if tls["http2"] == "directive" else "",
+            profile=_PROFILES[tls["profile"]],
+            access_log=_access_log(settings),
+            real_ip=_REAL_IP_OF_TLS,
+        )
+        for certificate in tls["certificates"]
+    ]
+
+
+def _servers(settings: dict[str, t.Any], listen: str, real_ip: str) -> dict[str, str]:
+    """The servers of a service with an instance and of one without."""
+    tls = settings["tls"]
+    common = {"domain": settings["domain"], "access_log": _access_log(settings)}
+    proxied = {
+        "client_max_body_size": settings["client_max_body_size"],
+        "connect_timeout": settings["connect_timeout"],
+        "read_timeout": settings["read_timeout"],
+        "send_timeout": settings["send_timeout"],
+        "next_upstream": " ".join(settings["next_upstream"]) or "off",
+        "next_upstream_tries": settings["next_upstream_tries"],
+        "next_upstream_timeout": settings["next_upstream_timeout"],
+        **common,
+    }
+    server = fill(_SERVER, listen=listen, more=real_ip, real_ip="$remote_addr", hide="", **proxied)
+    no_instance = fill(_NO_INSTANCE, listen=listen, more="", **common)
+    if not tls["certificates"]:
+        return {"servers": server, "no_instance": no_instance}
+    over_tls = f"    listen {tls_socket(settings, '{{ $certificate }}')} ssl{' http2' if tls['http2'] == 'listen' else ''} proxy_protocol;"
+    if tls["http2"] == "directive":
+        over_tls += "\n    http2 on;"
+    more, hide = _REAL_IP_OF_TLS, ""
+    if tls["hsts_max_age"]:
+        more += f'\n    add_header Strict-Transport-Security "max-age={tls["hsts_max_age"]}" always;'
+        hide = "        proxy_hide_header Strict-Transport-Security;"
+    client = "$edge_real_ip" if settings["trusted_proxies"] else "$remote_addr"
+    redirect = fill(_REDIRECT, listen=listen, port="" if settings["tls_port"] == 443 else f":{settings['tls_port']}", **common)
+    both = {
+        "servers": (server, fill(_SERVER, listen=over_tls, more=more, real_ip=client, hide=hide, **proxied)),
+        "no_instance": (no_instance, fill(_NO_INSTANCE, listen=over_tls, more=more, **common)),
+    }
+    return {name: fill(_HTTP_AND_HTTPS, redirect=redirect, plain=plain, tls=ended) for name, (plain, ended) in both.items()}
+
+
+def _https(settings: dict[str, t.Any]) -> dict[str, str]:
+    """What is done for a service to find out whether it gets HTTPS; nothing where TLS is not ended."""
+    names = ("https_begin", "https_asked", "https_taken", "https_end", "https_report")
+    if not settings["tls"]["certificates"]:
+        return dict.fromkeys(names, "")
+    port = settings["tls_port"]
+    end = fill(_HTTPS_END, certificate=certificate_of(settings), default=settings["tls"]["https"], domain=settings["domain"], tls_port=port)
+    return dict(zip(names, (_HTTPS_BEGIN, _HTTPS_ASKED, _HTTPS_TAKEN, end, fill(_HTTPS_REPORT, tls_port=port))))
 
 
 def http_template(edge: t.Any) -> str:
@@ -264,19 +473,17 @@ def http_template(edge: t.Any) -> str:
     canary = settings["canary"]
     forwarded, real_ip = _forwarded(settings)
     listen = "\n".join(f"    listen {address}{settings['http_port']};" for address in listen_addresses(settings))
-    log = settings["http_access_log"]
     keepalive = ""
     if settings["keepalive"]:
         keepalive = "\n".join(f"    {name} {settings[name]};" for name in ("keepalive", "keepalive_timeout", "keepalive_requests"))
     header = fill(
         _HEADER,
         domain=settings["domain"],
-        listen=listen,
-        access_log="off" if log == "off" else f"{log} edge_http",
         request_id=_REQUEST_ID_ACCEPT if settings["request_id"] == "accept" else _REQUEST_ID_GENERATE,
         forwarded=forwarded,
-        log_format="" if log == "off" else _LOG_JSON if settings["log_format"] == "json" else _LOG_TEXT,
+        log_format=_log_format(settings),
     )
+    unknown = fill(_UNKNOWN, listen=listen, access_log=_access_log(settings))
     services = fill(
         _SERVICES,
         claims=host_claims(settings["http_tag"], settings),
@@ -290,24 +497,17 @@ def http_template(edge: t.Any) -> str:
         http_tag=settings["http_tag"],
         http_port=settings["http_port"],
         domain=settings["domain"],
-        listen=listen,
         max_services=settings["max_services"],
         max_instances=settings["max_instances"],
         true=go_string(TRUE),
         false=go_string(FALSE),
         percent=go_string(PERCENT),
         share=canary["share"],
-        access_log="off" if log == "off" else f"{log} edge_http",
         keepalive=keepalive,
-        real_ip=real_ip,
-        client_max_body_size=settings["client_max_body_size"],
-        connect_timeout=settings["connect_timeout"],
-        read_timeout=settings["read_timeout"],
-        send_timeout=settings["send_timeout"],
-        next_upstream=" ".join(settings["next_upstream"]) or "off",
-        next_upstream_tries=settings["next_upstream_tries"],
-        next_upstream_timeout=settings["next_upstream_timeout"],
+        **_servers(settings, listen, real_ip),
+        **_https(settings),
     )
+    owners = host_owners(settings["tls_tag"], settings) if settings["tls"]["certificates"] else ""
     shares = fill(
         _SHARES,
         canary_choice=fill(
@@ -317,5 +517,5 @@ def http_template(edge: t.Any) -> str:
         ),
         canary_key="$request_id" if canary["by"] == "request" else "$remote_addr",
     )
-    body = without_blank_lines(header + "\n" + common_defines("http", settings) + services + shares)
-    return body + "\n"
+    head = "\n".join([header, unknown, *_certificates(settings)])
+    return without_blank_lines(head + "\n" + common_defines("http", settings) + owners + services + shares) + "\n"

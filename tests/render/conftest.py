@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, tool
+from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, free_port, tool
 
 from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
 from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
@@ -70,5 +70,18 @@ def render(consul: Consul, tmp_path: Path) -> t.Callable[..., Rendered]:
         )
         assert done.returncode == 0, done.stderr
         return Rendered(result.read_text())
+
+    return run
+
+
+@pytest.fixture
+def edge(render: t.Callable[..., Rendered], nginx: Nginx) -> t.Callable[..., int]:
+    """Renders both sides and serves them; gives the HTTP port."""
+
+    def run(wait_for: t.Iterable[int] = (), **options: t.Any) -> int:
+        port = free_port()
+        settings = {"http_port": port, "tls_port": free_port(), "allow_loopback": True, "listen_addresses": ["127.0.0.1"], **options}
+        nginx.start(render("http", **settings).text, render("tcp", **settings).text, [port, *wait_for])
+        return port
 
     return run

@@ -9,6 +9,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import shutil
 import socket
 import socketserver
@@ -163,7 +164,12 @@ class Nginx:
         self.binary = binary
         self.directory = directory
         self.process: subprocess.Popen[bytes] | None = None
-        modules = [Path(place) / STREAM_MODULE for place in MODULE_DIRECTORIES]
+        built = subprocess.run([binary, "-V"], capture_output=True, text=True, timeout=10, check=True).stderr
+        found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", built)
+        assert found, built
+        self.version = tuple(map(int, found.groups()))
+        # Debian's loads the stream module, other builds have it inside.
+        modules = [Path(place) / STREAM_MODULE for place in MODULE_DIRECTORIES if "--with-stream" not in built.split()]
         self.module = next((path for path in modules if path.exists()), None)
 
     def write(self, http_side: str, tcp_side: str) -> Path:
@@ -238,6 +244,17 @@ class _Threading(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = True
 
 
+def make_certificate(path: Path, *hosts: str) -> Path:
+    """A self-signed certificate for these host names, with its key in the same file."""
+    key = path.with_suffix(".key")
+    names = ",".join(f"DNS:{host}" for host in hosts)
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    request += ["-subj", f"/CN={path.stem}", "-addext", f"subjectAltName={names}", "-keyout", str(key), "-out", str(path)]
+    subprocess.run(request, check=True, capture_output=True, timeout=30)
+    path.write_text(path.read_text() + key.read_text())
+    return path
+
+
 class Backends:
     """Instances that say who they are."""
 
@@ -261,34 +278,9 @@ class Backends:
 
     def tls(self, identity: str, host: str) -> tuple[t.Any, Path]:
         """A TLS echo with a certificate of its own, and that certificate."""
-        certificate, key = self.directory / f"{identity}.pem", self.directory / f"{identity}.key"
-        subprocess.run(
-            [
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                f"/CN={host}",
-                "-addext",
-                f"subjectAltName=DNS:{host}",
-                "-keyout",
-                str(key),
-                "-out",
-                str(certificate),
-            ],
-            check=True,
-            capture_output=True,
-            timeout=30,
-        )
+        certificate = make_certificate(self.directory / f"{identity}.pem", host)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate)
 
         class Server(_Threading):
             def get_request(self) -> t.Any:

@@ -13,22 +13,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, free_port, poll, say
-
-Render = t.Callable[..., Rendered]
-
-
-@pytest.fixture
-def edge(render: Render, nginx: Nginx) -> t.Callable[..., int]:
-    """Renders both sides and serves them; gives the HTTP port."""
-
-    def run(wait_for: t.Iterable[int] = (), **options: t.Any) -> int:
-        port = free_port()
-        settings = {"http_port": port, "tls_port": free_port(), "allow_loopback": True, "listen_addresses": ["127.0.0.1"], **options}
-        nginx.start(render("http", **settings).text, render("tcp", **settings).text, [port, *wait_for])
-        return port
-
-    return run
+from edge_rig import DOMAIN, Backends, Consul, Nginx, ask, free_port, poll, say
 
 
 def answers(port: int, host: str, count: int, headers: dict[str, str] | None = None) -> collections.Counter[tuple[int, str]]:

@@ -50,6 +50,16 @@ ACCEPTED = [
     ("map_hash_bucket_size", 0, 0),
 ]
 
+# certificates, what the check makes of them
+CERTIFICATES = [
+    ([{"name": "apps"}], ({"name": "apps", "host_names": ("*.apps.example",)},)),
+    ([{"name": "apps", "host_names": []}], ({"name": "apps", "host_names": ("*.apps.example",)},)),
+    (
+        [{"name": "a-1", "host_names": ["Web.Apps.example", "old_ris.apps.example"]}, {"name": "b", "host_names": ["*.apps.example"]}],
+        ({"name": "a-1", "host_names": ("web.apps.example", "old_ris.apps.example")}, {"name": "b", "host_names": ("*.apps.example",)}),
+    ),
+]
+
 # option, value, part of the message
 REFUSED = [
     ("domain", "", "domain: '' is not allowed, it must be a domain name"),
@@ -112,8 +122,40 @@ REFUSED = [
     ("canary", {"share": 101}, "canary.share: 101 is not allowed, it must be an integer from 0 to 100"),
     ("canary", {"header": "X Canary"}, "canary.header: 'X Canary' is not allowed"),
     ("canary", {"cookie": "a-b"}, "canary.cookie: 'a-b' is not allowed"),
+    ("canary", {"by": "cookie"}, "canary.by: 'cookie' is not allowed, it must be one of request, client"),
     ("canary", {"shares": 5}, "canary.'shares' is not a known key, the nearest known key is share"),
     ("max_services", 0, "max_services"),
+    ("tls", [], "tls: [] is not allowed, it must be a dictionary"),
+    ("tls", {"certificate": []}, "tls.'certificate' is not a known key, the nearest known key is certificates"),
+    ("tls", {"certificates": {"name": "apps"}}, "tls.certificates: {'name': 'apps'} is not allowed, it must be a list"),
+    ("tls", {"certificates": ["apps"]}, "tls.certificates[0]: 'apps' is not allowed, it must be a dictionary"),
+    ("tls", {"certificates": [{"host_names": []}]}, "tls.certificates[0].name is required"),
+    ("tls", {"certificates": [{"name": "Apps"}]}, "tls.certificates[0].name: 'Apps' is not allowed, it must be at most 32 lower-case letters"),
+    ("tls", {"certificates": [{"name": "../x"}]}, "tls.certificates[0].name: '../x'"),
+    ("tls", {"certificates": [{"name": "a", "key": "x"}]}, "tls.certificates[0].'key' is not a known key, the nearest known key is name"),
+    (
+        "tls",
+        {"certificates": [{"name": "a", "host_names": ["web.other.example"]}]},
+        "'web.other.example' is not allowed, it must be a host name directly below apps.example, where * may stand for its whole first label, such as *.apps",
+    ),
+    ("tls", {"certificates": [{"name": "a", "host_names": ["w*.apps.example"]}]}, "tls.certificates[0].host_names[0]"),
+    ("tls", {"certificates": [{"name": "a", "host_names": ["a.b.apps.example"]}]}, "tls.certificates[0].host_names[0]"),
+    (
+        "tls",
+        {"certificates": [{"name": "a"}, {"name": "b", "host_names": ["*.apps.example"]}]},
+        "tls.certificates[1].host_names: '*.apps.example' is not allowed, it must differ from tls.certificates[0].host_names",
+    ),
+    (
+        "tls",
+        {"certificates": [{"name": "a"}, {"name": "a", "host_names": ["b.apps.example"]}]},
+        "tls.certificates[1].name: 'a' is not allowed, it must differ from tls.certificates[0].name",
+    ),
+    ("tls", {"https": "on"}, "tls.https: 'on' is not allowed, it must be one of redirect, both, off"),
+    ("tls", {"hsts_max_age": -1}, "tls.hsts_max_age"),
+    ("tls", {"certificate_directory": "tls"}, "tls.certificate_directory: 'tls' is not allowed, it must be an absolute path"),
+    ("tls", {"socket_directory": "/run/../etc"}, "tls.socket_directory"),
+    ("tls", {"socket_directory": "/run/x/"}, "tls.socket_directory"),
+    ("tls", {"socket_directory": "/" + "x" * 64}, "tls.socket_directory"),
     ("htpp_port", 80, "'htpp_port' is not a known key, the nearest known key is http_port"),
     (5, 80, "5 is not a known key"),
 ]
@@ -132,6 +174,11 @@ def test_refused(key: t.Any, value: t.Any, message: str) -> None:
     assert len(caught.value.errors) == 1
 
 
+@pytest.mark.parametrize(("certificates", "expected"), CERTIFICATES)
+def test_certificates(certificates: t.Any, expected: t.Any) -> None:
+    assert check_edge({**MINIMAL, "tls": {"certificates": certificates}})["tls"]["certificates"] == expected
+
+
 def test_all_errors_at_once() -> None:
     with pytest.raises(EdgeError) as caught:
         check_edge({"http_port": 0, "ipv6": "no", "tcp_ports": ["x", "1-2", "y"], "canary": {"share": -1}, "domian": "x"})
@@ -147,8 +194,7 @@ def test_not_a_dictionary(edge: t.Any) -> None:
 
 def test_defaults_are_what_the_check_would_make_of_them() -> None:
     defaults = check_edge(MINIMAL)
-    given_back = {**defaults, "canary": dict(defaults["canary"])}
-    again = check_edge(given_back)
+    again = check_edge(defaults)
     # Ranges are brought into one form.
     assert again.pop("tcp_ports") == ("1024-65535",)
     defaults.pop("tcp_ports")
@@ -160,6 +206,11 @@ def test_every_option_has_a_case() -> None:
     tried = {key for key, _, _ in REFUSED}
     kinds = {(option.kind, option.elements) for option in SCHEMA if option.name in tried}
     assert not [option.name for option in SCHEMA if (option.kind, option.elements) not in kinds]
+    # The parts of a dictionary are tried one by one.
+    messages = "\n".join(message for _, _, message in REFUSED)
+    for outer in SCHEMA:
+        parts = {(inner.kind, inner.elements) for inner in outer.suboptions if f"{outer.name}.{inner.name}" in messages}
+        assert not [inner.name for inner in outer.suboptions if (inner.kind, inner.elements) not in parts], outer.name
 
 
 _anything = st.recursive(
@@ -207,8 +258,9 @@ def _documented(option: Option) -> dict[str, t.Any]:
         entry["required"] = True
     if option.kind == "list":
         entry["elements"] = option.ansible_elements
-    if option.kind == "dict":
+    if option.suboptions:
         entry["suboptions"] = {inner.name: _documented(inner) for inner in option.suboptions}
+    if option.kind == "dict":
         entry["default"] = {}
     elif not option.required:
         entry["default"] = list(option.default) if option.kind == "list" else option.default
@@ -247,7 +299,10 @@ def _plain(text: str) -> str:
 
 def _table() -> str:
     rows = ["| option | default | meaning |", "|---|---|---|"]
-    for prefix, option in [*(("", option) for option in SCHEMA), *(("canary.", inner) for outer in SCHEMA for inner in outer.suboptions)]:
+    options = [("", option) for option in SCHEMA]
+    # What a dictionary or the dictionaries of a list hold comes behind everything else.
+    for prefix, option in options:
+        options += [(f"{prefix}{option.name}{'[]' if option.kind == 'list' else ''}.", inner) for inner in option.suboptions]
         shown = list(option.default) if option.kind == "list" else option.default
         default = "required" if option.required else "see below" if option.kind == "dict" else f"`{json.dumps(shown)}`"
         choices = [f"One of {', '.join(f'`{choice}`' for choice in option.choices)}."] if option.choices else []

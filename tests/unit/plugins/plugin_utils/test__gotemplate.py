@@ -14,13 +14,16 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.trinode.platform.plugins.plugin_utils import _gotemplate as go
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge import SCHEMA
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge import SCHEMA, Option
 from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
 from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GENERATORS = {"http": http_template, "tcp": tcp_template}
 BASE = {"domain": "apps.example"}
+
+# What an option of a dictionary needs around it to have an effect.
+AROUND: dict[str, t.Any] = {"tls": {"certificates": [{"name": "apps"}]}}
 
 # One case for every option; its golden file is the difference that it makes to the default source of each side.
 OPTIONS: dict[str, t.Any] = {
@@ -55,7 +58,17 @@ OPTIONS: dict[str, t.Any] = {
     "client_max_body_size": "1m",
     "trusted_proxies": ["192.0.2.0/24"],
     "request_id": "generate",
-    "canary": {"share": 50, "by": "client", "header": "X-Gray", "cookie": ""},
+    "canary.share": 50,
+    "canary.by": "client",
+    "canary.header": "X-Gray",
+    "canary.cookie": "",
+    "tls.certificates": [{"name": "apps"}, {"name": "shop", "host_names": ["shop.apps.example", "cart.apps.example"]}],
+    "tls.https": "both",
+    "tls.profile": "modern",
+    "tls.http2": "directive",
+    "tls.hsts_max_age": 31536000,
+    "tls.certificate_directory": "/srv/tls",
+    "tls.socket_directory": "/run/tls",
     "proxy_protocol": True,
     "http_access_log": "off",
     "tcp_access_log": "off",
@@ -80,24 +93,47 @@ def test_default_source(side: str) -> None:
     _compare(f"{side}.ctmpl", GENERATORS[side](BASE))
 
 
+def _edges(option: str) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
+    """The edge description without and with the option's case."""
+    outer, dot, inner = option.partition(".")
+    if not dot:
+        return BASE, {**BASE, option: OPTIONS[option]}
+    around = {} if inner in AROUND.get(outer, {}) else AROUND.get(outer, {})
+    return {**BASE, outer: around}, {**BASE, outer: {**around, inner: OPTIONS[option]}}
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option(option: str) -> None:
     parts = []
     for side, generator in GENERATORS.items():
-        before, after = generator(BASE), generator({**BASE, option: OPTIONS[option]})
+        before, after = (generator(edge) for edge in _edges(option))
         parts += list(difflib.unified_diff(before.splitlines(True), after.splitlines(True), f"{side}, defaults", f"{side}, {option}: {OPTIONS[option]!r}", n=0))
     assert parts, "the option changes nothing"
     _compare(f"option_{option}.diff", "".join(parts))
 
 
+def _names(schema: tuple[Option, ...], prefix: str = "") -> t.Iterator[str]:
+    for option in schema:
+        if option.kind == "dict":
+            yield from _names(option.suboptions, f"{prefix}{option.name}.")
+        else:
+            yield prefix + option.name
+
+
 def test_every_option_has_a_golden_file() -> None:
-    assert set(OPTIONS) == {option.name for option in SCHEMA}
+    assert set(OPTIONS) == set(_names(SCHEMA))
     assert {path.name for path in GOLDEN.iterdir()} == {"http.ctmpl", "tcp.ctmpl", *(f"option_{name}.diff" for name in OPTIONS)}
 
 
+# The sources in which everything is switched on that a description can switch on.
+FORMS = {"defaults": BASE, "tls": {**BASE, "tls": {"certificates": OPTIONS["tls.certificates"]}, "trusted_proxies": ["192.0.2.0/24"]}}
+forms = pytest.mark.parametrize("form", FORMS)
+
+
+@forms
 @pytest.mark.parametrize("side", GENERATORS)
-def test_shape(side: str) -> None:
-    text = GENERATORS[side](BASE)
+def test_shape(side: str, form: str) -> None:
+    text = GENERATORS[side](FORMS[form])
     assert text.endswith("}}\n")
     assert not text.endswith("\n\n")
     assert text.count("{{") == text.count("}}")
@@ -109,7 +145,8 @@ def test_shape(side: str) -> None:
 
 # A value that reaches the output must have gone through one of these. The list is short on purpose: look hard at whatever you add.
 CHECKED = {
-    "http": {"$label", "$name", "$server", "$share"},
+    # $certificate is one of the names of the description, never from the catalogue.
+    "http": {"$label", "$name", "$server", "$share", "$certificate"},
     "tcp": {"$port", "$name", "$label", "$server", "$upstream"},
 }
 SHARED = {
@@ -124,10 +161,11 @@ SHARED = {
 SIZES = re.compile(r"multiply 64 \(add 1 \(divide 32 \((?:len \$\w+|add \(len \$\w+\) \(len \$\w+\))\)\)\)")
 
 
+@forms
 @pytest.mark.parametrize("side", GENERATORS)
-def test_only_checked_values_are_emitted(side: str) -> None:
+def test_only_checked_values_are_emitted(side: str, form: str) -> None:
     quiet = re.compile(r"\{\{-? *(?:/\*|\$\w+ :?= |scratch\.(?:Set|MapSet|MapSetX) |if |else|end|break|range |with |define |template )")
-    text = GENERATORS[side](BASE)
+    text = GENERATORS[side](FORMS[form])
     emitted = {match.group(1) for match in re.finditer(r"\{\{-? *(.*?) *-?\}\}", text, re.DOTALL) if not quiet.match(match.group(0))}
     emitted = {item.replace(f'"{side}"', '"SIDE"') for item in emitted if not SIZES.fullmatch(item)}
     assert emitted <= CHECKED[side] | SHARED
