@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import typing as t
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes, parse_ports
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Names
 from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Host, Settings, make_report, sentence
+from ansible_collections.trinode.platform.plugins.plugin_utils._tls_certificates import check_certificates, file_reader
 
 PARTS = ("variables", "facts", "listener", "probe", "stop")
 
@@ -47,6 +49,8 @@ class ActionModule(ActionBase):
                 "disk_min": {"type": "int", "default": 0},
                 "mirror": text,
                 "tolerated": {"type": "list", "elements": "str", "default": []},
+                "edge": {"type": "dict", "default": {}},
+                "certificates": {"type": "list", "elements": "dict", "default": [], "no_log": True},
                 "structured": {"type": "bool", "default": False},
             }
         )
@@ -63,6 +67,8 @@ class ActionModule(ActionBase):
                 disk_min_mb=args["disk_min"],
                 mirror=args["mirror"],
                 tolerated=args["tolerated"],
+                edge=args["edge"],
+                certificates=check_certificates(args["certificates"], file_reader(self._loader), datetime.datetime.now(datetime.timezone.utc)),
             ),
         )
         for warning in report.warnings:

@@ -103,6 +103,15 @@ options:
     type: list
     elements: str
     default: []
+  edge:
+    description: [The edge description, which is checked when there is one.]
+    type: dict
+    default: {}
+  certificates:
+    description: [The certificates of the edge, as M(trinode.platform.tls_certificates) takes them, which are checked.]
+    type: list
+    elements: dict
+    default: []
   structured:
     description: [Whether to return the problems as data too.]
     type: bool

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 
 from ansible_collections.trinode.platform.plugins.module_utils import _artifact
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import Node, Port, find_node, wanted_paths
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge import EdgeError, check_edge
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import (
     Names,
     Problem,
     inventory_problems,
     inventory_warnings,
 )
+from ansible_collections.trinode.platform.plugins.plugin_utils._tls_certificates import Checked
 
 MIN_PYTHON = (3, 9)
 # overlay2, the storage of every present engine, needs this.
@@ -52,6 +54,9 @@ class Settings:
     artifacts: Sequence[Mapping[str, t.Any]] = ()
     mirror: str = ""
     tolerated: Sequence[str] = ()
+    # The edge description, if there is one, and what was found about the certificates.
+    edge: Mapping[str, t.Any] = field(default_factory=dict)
+    certificates: Checked = field(default_factory=Checked)
 
 
 @dataclass
@@ -396,6 +401,25 @@ def clock_problems(nodes: Sequence[Node], probes: Mapping[str, Sequence[Mapping[
     return found
 
 
+# --- the edge ---------------------------------------------------------------------------------------------------------
+
+
+def edge_problems(edge: Mapping[str, t.Any]) -> Iterator[Problem]:
+    """What is wrong with the edge description."""
+    if edge:
+        try:
+            check_edge(edge)
+        except EdgeError as error:
+            for text in error.errors:
+                yield Problem("", "edge", f"the edge description is wrong: {text}", "correct platform_edge")
+
+
+def certificate_problems(checked: Checked) -> tuple[list[Problem], list[Problem]]:
+    """Problems and warnings."""
+    errors, warnings = ([Problem("", "certificate", one.message, one.remedy) for one in findings] for findings in (checked.errors, checked.warnings))
+    return errors, warnings
+
+
 # --- the report -------------------------------------------------------------------------------------------------------
 
 
@@ -432,6 +456,9 @@ def make_report(nodes: Sequence[Node], ports: Sequence[Port], hosts: Mapping[str
         report.warnings += resource_warnings(node, facts, settings)
     found += artifact_problems([(node, host.facts) for node, host in present], settings.mirror)
     found += _mesh_problems(report, nodes, ports, present, settings)
+    errors, warnings = certificate_problems(settings.certificates)
+    found += [*edge_problems(settings.edge), *errors]
+    report.warnings += warnings
     report.unchecked += [node.host for node in nodes if node.host not in hosts]
     # Problems of the platform first, then by host in the order of the inventory.
     order = {host: number for number, host in enumerate(["", *(node.host for node in nodes), *hosts])}

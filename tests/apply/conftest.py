@@ -51,12 +51,13 @@ class Edge:
     def __init__(self, root: Path, state: Path) -> None:
         self.root, self.state, self.etc = root, state, root / "etc-nginx"
         self.http_port, self.status_port, self.tcp_port = free_port(), free_port(), free_port()
-        self.pid_file, self.base = root / "nginx.pid", root / "etc-nginx-edge"
+        self.pid_file, self.base, self.sockets = root / "nginx.pid", root / "etc-nginx-edge", root / "s"
         for path in (
             self.etc / "conf.d",
             self.etc / "modules-enabled",
             self.etc / "sites-enabled",
-            self.base,
+            self.base / "tls",
+            self.sockets,
             self.state / "staging",
             self.state / "trees",
             root / "tmp",
@@ -83,6 +84,7 @@ class Edge:
         values = {
             "state_dir": str(self.state),
             "base_dir": str(self.base),
+            "socket_dir": str(self.sockets),
             "nginx_conf": str(self.etc / "nginx.conf"),
             "nginx_binary": NGINX,
             "pid_file": str(self.pid_file),

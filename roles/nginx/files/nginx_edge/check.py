@@ -16,7 +16,7 @@ import os
 import re
 
 from .nginxconf import ConfigError, Document, Listener, parse_listen
-from .render import EDGE_HTTP, EDGE_STREAM
+from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM
 from .system import Config, Trouble, remove_tree, run
 
 MAX_COPIED = 4 << 20
@@ -81,6 +81,10 @@ def explain(stderr: str, config: Config, tree: str, copy: str, documents: dict[s
             break
     if found is None:
         return "host", "nginx refused the configuration without saying why: " + (" ".join(stderr.split())[-300:] or "no output")
+    certificate = re.search(rf"{re.escape(tree)}/{CERTIFICATES}/([a-z0-9-]+)\.pem", found.group("text"))
+    if certificate:
+        text = found.group("text").replace(f"{tree}/{CERTIFICATES}", config.places.certificates)
+        return "platform", f"nginx refuses certificate {certificate.group(1)}: {text}; give nginx_tls_certificates a good one and run the site playbook"
     text = found.group("text").replace(copy, directory).replace(tree, config.live)
     remedy = next((f"; {advice}" for sign, advice in REMEDIES if sign in text), "")
     path, line_number = found.group("file"), int(found.group("line") or 0)
@@ -120,6 +124,8 @@ def check_tree(config: Config, tree: str, documents: dict[str, Document]) -> set
     """Let nginx test the whole configuration as it would be with the tree live; raises what is wrong. Gives the operator's own sockets."""
     directory, copy = os.path.dirname(config.nginx_conf), f"{config.state_dir}/check"
     remove_tree(copy)
+    # nginx tries its unix sockets, too. The directory is gone while nginx is stopped; others may pass through it, as nginx's workers must, and not look.
+    os.makedirs(config.socket_dir, 0o711, exist_ok=True)
     changes = [(os.fsencode(f"{directory}/"), os.fsencode(f"{copy}/")), (os.fsencode(f"{config.live}/"), os.fsencode(f"{tree}/"))]
     try:
         mirror(directory, copy, changes)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from . import state as states
 from .check import check_tree
-from .nginxconf import ConfigError, Document, Listener, clash, listeners, objections, parse_listen
-from .render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, render
+from .nginxconf import ConfigError, Document, Listener, certificates, clash, listeners, objections, parse_listen
+from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, render
 from .report import as_lines, dropped_too_many, served
 from .system import Config, Lock, Nginx, Trouble, read_staged, read_text, remove_tree, replace_file, swap_link, sync_path, write_file
 
@@ -128,7 +128,7 @@ class Engine:
             if text is None:
                 text = read_text(f"{self.config.live}/{kept}") or ""
             texts.append(text)
-        return Source(texts[0], texts[1], *self.source_base())
+        return Source(texts[0], texts[1], *self.source_base(), self.source_certificates())
 
     def source_base(self) -> tuple[str, str]:
         """The site's own part: (http, main)."""
@@ -137,8 +137,17 @@ class Engine:
             raise Trouble("platform", f"{self.config.base_dir}/http.conf or main.conf is missing; run the site playbook again")
         return http, main
 
-    @staticmethod
-    def parse(source: Source) -> Wanted:
+    def source_certificates(self) -> dict[str, str]:
+        """The site's certificates, by file name. One that was taken away is still there as long as the live generation has it."""
+        found: dict[str, str] = {}
+        for folder in (f"{self.config.live}/{CERTIFICATES}", self.config.places.certificates):
+            for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+                text = read_text(f"{folder}/{name}") if name.endswith(".pem") else None
+                if text is not None:
+                    found[name] = text
+        return found
+
+    def parse(self, source: Source) -> Wanted:
         """Parse and judge the texts."""
         documents = []
         for name, text, ours in (("http.conf", source.http, False), ("stream.conf", source.stream, False), ("http.conf", source.base_http, True)):
@@ -148,16 +157,25 @@ class Engine:
             except ConfigError as error:
                 raise Trouble(blame, f"{label}, line {error.line}: {error}") from error
             if not ours:
-                for line, reason in objections(document):
+                for line, reason in [*objections(document, self.config.places), *self._missing(document, source)]:
                     subject = document.subject_at(line)
                     raise Trouble(blame, f"{label}, line {line}{f' ({subject})' if subject else ''}: {reason}")
             documents.append(document)
         return Wanted(source, *documents)
 
+    def _missing(self, document: Document, source: Source) -> list[tuple[int, str]]:
+        places = self.config.places
+        advice = "add it to nginx_tls_certificates and run the site playbook, or take it out of the edge description"
+        return [
+            (line, f"there is no certificate {places.certificates}/{name}; {advice}")
+            for name, line in certificates(document, places).items()
+            if name not in source.certificates
+        ]
+
     def rendered(self, wanted: Wanted, generation: str) -> Rendered:
         """The tree for what is wanted, as far as its sockets can be had now."""
         config, master = self.config, self.nginx.master()
-        complete = render(wanted, {}, generation, config.state_dir, config.status_port)
+        complete = render(wanted, {}, generation, config.state_dir, config.status_port, config.places)
         needed = wanted.listeners(config.status_port)
         unusable = self.nginx.unusable(complete.listeners, master)
         for listener in sorted(needed & unusable.keys()):
@@ -168,7 +186,7 @@ class Engine:
                 unusable[listener] = "is the http side's"
             elif any(clash(listener, other) for other in foreign):
                 unusable[listener] = "is used by the operator's own nginx configuration"
-        return render(wanted, unusable, generation, config.state_dir, config.status_port) if unusable else complete
+        return render(wanted, unusable, generation, config.state_dir, config.status_port, config.places) if unusable else complete
 
     def on_disk(self, generation: str, files: dict[str, str]) -> bool:
         """Whether a tree is exactly these files."""
@@ -182,14 +200,20 @@ class Engine:
         remove_tree(tree)
         for part in ("", "/main", "/http", "/stream", "/staged"):
             os.makedirs(tree + part, 0o755)
+        if any(name.startswith(f"{CERTIFICATES}/") for name in files):
+            os.mkdir(f"{tree}/{CERTIFICATES}", 0o700)
         for name, text in files.items():
-            write_file(f"{tree}/{name}", text, sync=False)
+            write_file(f"{tree}/{name}", text, sync=False, mode=0o600 if name.startswith(f"{CERTIFICATES}/") else 0o644)
         return tree
 
     def sync_tree(self, tree: str) -> None:
         """Bring a tree to the disk before it becomes the live one."""
-        for name in (*READ_BY_NGINX, "main", "http", "stream", "."):
-            sync_path(f"{tree}/{name}")
+        for folder in ("main", "http", "stream", CERTIFICATES):
+            if os.path.isdir(f"{tree}/{folder}"):
+                for name in os.listdir(f"{tree}/{folder}"):
+                    sync_path(f"{tree}/{folder}/{name}")
+                sync_path(f"{tree}/{folder}")
+        sync_path(tree)
         sync_path(self.path("trees"))
 
     def switch(self, generation: str, sockets: set[Listener], good_workers: frozenset[int] = frozenset()) -> str:
@@ -294,6 +318,8 @@ class Engine:
         now = time.time()
         target = f"{folder}/{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z-{generation}"
         remove_tree(target)
+        # People want to know why it failed, and need no copy of a key for that.
+        remove_tree(f"{self.tree(generation)}/{CERTIFICATES}")
         os.rename(self.tree(generation), target)
         os.chmod(target, 0o750)
         write_file(f"{target}/reason.txt", reason + "\n", sync=False)
@@ -369,7 +395,7 @@ class Engine:
         if live is None and trouble.blame == "staged":
             try:
                 base = self.source_base()
-                result = self._make_live(self.parse(Source("", "", *base)), set(), None)
+                result = self._make_live(self.parse(Source("", "", *base, {})), set(), None)
                 live = result.generation
             except Trouble as other:
                 trouble.message += f"; {other.message}"
@@ -601,15 +627,30 @@ class Engine:
         new = new or self.linked() or ""
         if old is None:
             old = next((name for name in reversed(names) if name != new), new)
+        old, new = (f"{int(one):06d}" if one.isdigit() else one for one in (old, new))
+        for one in (old, new):
+            if not self.complete(one):
+                raise Trouble("operator", f"there is no generation {one or '(none)'}; there are: {', '.join(self.trees())}")
         lines: list[str] = []
         for name in sorted({*READ_BY_NGINX}):
             texts = []
-            for generation in (old, new):
-                generation = f"{int(generation):06d}" if generation.isdigit() else generation
-                if not self.complete(generation):
-                    raise Trouble("operator", f"there is no generation {generation or '(none)'}; there are: {', '.join(self.trees())}")
-                texts.append((read_text(f"{self.tree(generation)}/{name}") or "").splitlines(keepends=True))
-            if name.endswith("10-status.conf") or name.startswith("main/"):
-                texts = [[line.replace(old if side == 0 else new, "GENERATION") for line in text] for side, text in enumerate(texts)]
+            for one in (old, new):
+                # The number is in every tree's own paths, and in what the status server answers.
+                text = (read_text(f"{self.tree(one)}/{name}") or "").replace(f"/{one}/", "/GENERATION/").replace(f'"{one}\\n"', '"GENERATION\\n"')
+                texts.append(text.splitlines(keepends=True))
             lines += difflib.unified_diff(texts[0], texts[1], f"{old}/{name}", f"{new}/{name}")
-        return "".join(lines)
+        return "".join(lines + self._changed_certificates(old, new))
+
+    def _changed_certificates(self, old: str, new: str) -> list[str]:
+        """Which certificates differ; what they hold is nobody's business."""
+        found: dict[str, list[str | None]] = {}
+        for side, generation in enumerate((old, new)):
+            folder = f"{self.tree(generation)}/{CERTIFICATES}"
+            for name in os.listdir(folder) if os.path.isdir(folder) else []:
+                found.setdefault(name, [None, None])[side] = read_text(f"{folder}/{name}")
+        words = {(True, False): "added", (False, True): "removed"}
+        return [
+            f"certificate {name.removesuffix('.pem')}: {words.get((before is None, after is None), 'changed')}\n"
+            for name, (before, after) in sorted(found.items())
+            if before != after
+        ]

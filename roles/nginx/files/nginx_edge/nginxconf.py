@@ -230,14 +230,35 @@ FORBIDDEN = frozenset(
     """.split()  # noqa: SIM905 - a list of 60 lines reads worse
 )
 FORBIDDEN_PREFIXES = ("js_", "perl_", "lua_", "xslt_", "image_filter_")
-FORBIDDEN_SUFFIXES = ("_by_lua", "_by_lua_block", "_by_lua_file")
+FORBIDDEN_SUFFIXES = (
+    *("_by_lua", "_by_lua_block", "_by_lua_file"),
+    # Of the modules for TLS, on either side of the proxy, whatever names a file. The edge's own certificates are looked at apart.
+    *("ssl_client_certificate", "ssl_trusted_certificate", "ssl_crl", "ssl_dhparam", "ssl_password_file", "ssl_session_ticket_key"),
+    *("ssl_stapling_file", "ssl_conf_command", "_ssl_certificate", "_ssl_certificate_key"),
+)
+CERTIFICATE_DIRECTIVES = frozenset({"ssl_certificate", "ssl_certificate_key"})
+CERTIFICATE_FILE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\.pem")
 LOG_DIRECTIVES = frozenset({"access_log", "error_log"})
 LOG_DIRECTORY = "/var/log/nginx/"
-SOCKET_DIRECTORY = "unix:/run/nginx-edge/"
 
 
-def _objection(directive: Directive) -> str:
+class Places(NamedTuple):
+    """Where on the host a staged file may reach to."""
+
+    sockets: str = "/run/nginx-edge/tls"
+    certificates: str = "/etc/nginx-edge/tls"
+
+
+def _certificate(directive: Directive, places: Places) -> str:
+    """The file of the certificate that a directive names, or nothing when it is none of the edge's."""
+    directory, _, name = directive.args[0].rpartition("/") if len(directive.args) == 1 else ("", "", "")
+    return name if directory == places.certificates and CERTIFICATE_FILE.fullmatch(name) else ""
+
+
+def _objection(directive: Directive, places: Places) -> str:
     name = directive.name
+    if name in CERTIFICATE_DIRECTIVES:
+        return "" if _certificate(directive, places) else f'"{name}" may only name a file NAME.pem in {places.certificates}/'
     if name in FORBIDDEN or name.startswith(FORBIDDEN_PREFIXES) or name.endswith(FORBIDDEN_SUFFIXES):
         return f'directive "{name}" is not allowed in a generated file'
     if name in LOG_DIRECTIVES and directive.args:
@@ -245,18 +266,48 @@ def _objection(directive: Directive) -> str:
         elsewhere = not target.startswith(LOG_DIRECTORY) or ".." in target or "$" in target
         if elsewhere and target not in ("off", "stderr") and not target.startswith("syslog:"):
             return f'"{name}" may only name a file in {LOG_DIRECTORY}'
-    if name in ("server", "proxy_pass", "listen"):
-        for word in directive.args:
-            if "unix:" in word and not word.split("http://", 1)[-1].startswith(SOCKET_DIRECTORY):
-                return f'"{name}" may only name a unix socket in {SOCKET_DIRECTORY[5:]}'
     return ""
 
 
-def objections(document: Document) -> list[tuple[int, str]]:
+def _sockets(directives: list[Directive], places: Places) -> Iterator[tuple[Directive, str]]:
+    """Whatever names a unix socket of somebody else, the values of maps too: a variable leads there just as well."""
+    for directive in directives:
+        for word in (directive.name, *directive.args):
+            own = word.split("http://", 1)[-1].startswith(f"unix:{places.sockets}/") and "/../" not in word
+            if "unix:" in word and not own and not (directive.name == "set_real_ip_from" and word == "unix:"):
+                yield directive, f'"{directive.name}" may only name a unix socket in {places.sockets}/'
+        yield from _sockets(directive.block or [], places)
+
+
+def objections(document: Document, places: Places) -> list[tuple[int, str]]:
     """(line, reason) of whatever a staged file must not hold."""
     found = []
     for directive in document.walk():
-        reason = _objection(directive)
+        reason = _objection(directive, places)
         if reason:
             found.append((document.line_of(directive.start), reason))
+    found += [(document.line_of(directive.start), reason) for directive, reason in _sockets(document.directives, places)]
     return found
+
+
+# -- certificates --------------------------------------------------------------------------------------------------------------
+
+
+def certificates(document: Document, places: Places) -> dict[str, int]:
+    """The files of the edge's own certificates that a text names, each with the line where it does so first."""
+    found: dict[str, int] = {}
+    for directive in document.walk():
+        if directive.name in CERTIFICATE_DIRECTIVES and (name := _certificate(directive, places)):
+            found.setdefault(name, document.line_of(directive.start))
+    return found
+
+
+def with_certificates(document: Document, places: Places, directory: str) -> str:
+    """The text with the edge's own certificates taken from another directory; line numbers stay."""
+    text, pieces, position = document.text, [], 0
+    for directive in document.walk():
+        if directive.name in CERTIFICATE_DIRECTIVES and (name := _certificate(directive, places)):
+            lines = text.count("\n", directive.start, directive.end)
+            pieces += [text[position : directive.start], f"{directive.name} {directory}/{name};", "\n" * lines]
+            position = directive.end
+    return "".join([*pieces, text[position:]])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .nginxconf import Document, Listener, listeners, without_listeners
+from .nginxconf import Document, Listener, Places, certificates, listeners, with_certificates, without_listeners
 from .report import as_lines, build_report
 
 STATUS = """\
@@ -55,6 +55,8 @@ STAGED_HTTP = "staged/http.conf"
 STAGED_STREAM = "staged/stream.conf"
 EDGE_HTTP = "http/50-edge.conf"
 EDGE_STREAM = "stream/50-edge.conf"
+# Private keys are in there: for root only.
+CERTIFICATES = "tls"
 # What nginx reads: these must be on the disk before the link is swapped, or a power cut could leave an edge that can't start.
 READ_BY_NGINX = ("main/edge.conf", "http/00-base.conf", "http/10-status.conf", EDGE_HTTP, EDGE_STREAM)
 
@@ -66,6 +68,8 @@ class Source(NamedTuple):
     stream: str
     base_http: str
     base_main: str
+    # By file name, those that can be had.
+    certificates: dict[str, str]
 
 
 class Wanted(NamedTuple):
@@ -89,8 +93,8 @@ class Rendered(NamedTuple):
     left_out: list[tuple[str, Listener, str]]
 
 
-def render(wanted: Wanted, unusable: dict[Listener, str], generation: str, state_dir: str, status_port: int) -> Rendered:
-    """The tree of a generation, without the tcp servers whose socket can't be had."""
+def render(wanted: Wanted, unusable: dict[Listener, str], generation: str, state_dir: str, status_port: int, places: Places) -> Rendered:
+    """The tree of a generation, without the tcp servers whose socket can't be had. Certificates are part of it: they change and go back with it."""
     tree = f"{state_dir}/trees/{generation}"
     source = wanted.source
     stream, left_out = without_listeners(wanted.stream, unusable)
@@ -99,7 +103,8 @@ def render(wanted: Wanted, unusable: dict[Listener, str], generation: str, state
         "main/edge.conf": MAIN.format(base=source.base_main, tree=tree),
         "http/00-base.conf": source.base_http,
         "http/10-status.conf": STATUS.format(port=status_port, generation=generation, state_dir=state_dir, tree=tree),
-        EDGE_HTTP: source.http,
+        EDGE_HTTP: with_certificates(wanted.http, places, f"{tree}/{CERTIFICATES}"),
+        **{f"{CERTIFICATES}/{name}": source.certificates[name] for name in certificates(wanted.http, places)},
         EDGE_STREAM: stream,
         STAGED_HTTP: source.http,
         STAGED_STREAM: source.stream,

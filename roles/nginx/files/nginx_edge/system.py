@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .nginxconf import ANY_IPV4, ANY_IPV6, Listener
+from .nginxconf import ANY_IPV4, ANY_IPV6, Listener, Places
 
 LISTEN, UNCONNECTED = "0A", "07"
 NETLINK_SOCK_DIAG = 4
@@ -30,6 +30,7 @@ class Config(NamedTuple):
 
     state_dir: str = "/var/lib/nginx-edge"
     base_dir: str = "/etc/nginx-edge"
+    socket_dir: str = "/run/nginx-edge/tls"
     nginx_conf: str = "/etc/nginx/nginx.conf"
     nginx_binary: str = "/usr/sbin/nginx"
     pid_file: str = "/run/nginx.pid"
@@ -48,6 +49,11 @@ class Config(NamedTuple):
     def live(self) -> str:
         """The link that nginx reads through."""
         return f"{self.state_dir}/live"
+
+    @property
+    def places(self) -> Places:
+        """Where on the host a staged file may reach to."""
+        return Places(self.socket_dir, f"{self.base_dir}/tls")
 
 
 class Trouble(Exception):
@@ -133,6 +139,14 @@ def remove_tree(path: str) -> None:
         os.rmdir(path)
     elif os.path.lexists(path):
         os.unlink(path)
+
+
+def remove_sockets(directory: str) -> None:
+    """Remove unix sockets that an nginx which was killed left behind: the next one could not bind to them."""
+    if os.path.isdir(directory):
+        for entry in list(os.scandir(directory)):
+            if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+                os.unlink(entry.path)
 
 
 def read_staged(directory: str, name: str, limit: int) -> str | None:
@@ -463,6 +477,8 @@ class Nginx:
         if self.config.controller == "systemd":
             result = run(["/usr/bin/systemctl", "start", self.config.unit], 60)
         else:
+            # systemd empties the directory itself (RuntimeDirectory).
+            remove_sockets(self.config.socket_dir)
             result = run([self.config.nginx_binary, "-c", self.config.nginx_conf], 30)
         return "" if result.status == 0 else (result.stderr or result.stdout).strip()
 

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import Node, parse_ports
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Names, Problem
 from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Host, Report, Settings, archive_fault, failure, make_report, sentence
+from ansible_collections.trinode.platform.plugins.plugin_utils._tls_certificates import Checked, Finding
 
 NODES = [Node(f"n{number}", f"n{number}", f"192.0.2.{number}", "server", True, number < 3) for number in (1, 2, 3)]
 PORTS = parse_ports(
@@ -328,6 +329,25 @@ def test_tolerated_checks_only_warn() -> None:
     report_ = report(hosts(systemd=False), settings)
     assert report_.problems == []
     assert [warning.check for warning in report_.warnings] == ["systemd"]
+
+
+# --- the edge ---
+
+
+def test_the_edge_description_is_checked() -> None:
+    settings = Settings(SETTINGS.names, SETTINGS.platforms, edge={"domain": "apps.hospital.example", "http_port": 0, "ipv7": True})
+    assert [str(problem) for problem in report(hosts(), settings).problems] == [
+        "The edge description is wrong: 'ipv7' is not a known key, the nearest known key is ipv6; correct platform_edge.",
+        "The edge description is wrong: http_port: 0 is not allowed, it must be an integer from 1 to 65535; correct platform_edge.",
+    ]
+    assert report(hosts(), Settings(SETTINGS.names, SETTINGS.platforms, edge={"domain": "apps.hospital.example"})).problems == []
+
+
+def test_certificates_are_problems_and_warnings() -> None:
+    checked = Checked(errors=[Finding("certificate old: it has expired", "get a new one")], warnings=[Finding("certificate soon: it expires", "get one")])
+    report_ = report(hosts(), Settings(SETTINGS.names, SETTINGS.platforms, certificates=checked))
+    assert [(problem.check, str(problem)) for problem in report_.problems] == [("certificate", "Certificate old: it has expired; get a new one.")]
+    assert [str(warning) for warning in report_.warnings] == ["Certificate soon: it expires; get one."]
 
 
 # --- artifacts ---

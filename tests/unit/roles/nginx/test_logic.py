@@ -17,7 +17,7 @@ from nginx_edge import state as states
 from nginx_edge import system
 from nginx_edge.check import explain, foreign_listeners, mirror
 from nginx_edge.cli import Pace
-from nginx_edge.nginxconf import Document, Listener
+from nginx_edge.nginxconf import Document, Listener, Places
 from nginx_edge.render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, Source, Wanted, render
 from nginx_edge.report import as_lines, build_report, dropped_too_many, report_lines, served
 from nginx_edge.system import Config, Trouble, load_config, not_bound, parse_proc_net
@@ -26,8 +26,9 @@ PROGRAM = Path(__file__).resolve().parents[4] / "roles" / "nginx" / "files" / "n
 SERVED = '#! {"kind": "served", "side": "tcp", "service": "echo", "port": 9999}\n'
 
 
-def wanted(http: str = "", stream: str = "", base: str = "server { listen 80; }\n") -> Wanted:
-    return Wanted(Source(http, stream, base, "worker_shutdown_timeout 1m;\n"), Document(http), Document(stream), Document(base))
+def wanted(http: str = "", stream: str = "", base: str = "server { listen 80; }\n", **certificates: str) -> Wanted:
+    source = Source(http, stream, base, "worker_shutdown_timeout 1m;\n", {f"{name}.pem": text for name, text in certificates.items()})
+    return Wanted(source, Document(http), Document(stream), Document(base))
 
 
 # -- report -----------------------------------------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ def test_new_services_do_not_make_up_for_lost_ones() -> None:
 
 
 def test_a_tree_refers_to_itself_only() -> None:
-    tree = render(wanted("upstream x { }\n", SERVED + "server { listen 9999; }\n"), {}, "000007", "/state", 8098)
+    tree = render(wanted("upstream x { }\n", SERVED + "server { listen 9999; }\n"), {}, "000007", "/state", 8098, Places())
     assert set(READ_BY_NGINX) < set(tree.files)
     assert "include /state/trees/000007/stream/*.conf;" in tree.files["main/edge.conf"]
     assert 'return 200 "000007\\n";' in tree.files["http/10-status.conf"]
@@ -81,7 +82,15 @@ def test_a_tree_refers_to_itself_only() -> None:
 
 def test_rendering_again_is_equal() -> None:
     source = wanted("upstream x { }\n", SERVED)
-    assert render(source, {}, "000001", "/s", 1) == render(source, {}, "000001", "/s", 1)
+    assert render(source, {}, "000001", "/s", 1, Places()) == render(source, {}, "000001", "/s", 1, Places())
+
+
+def test_a_tree_has_the_certificates_that_it_needs_and_no_others() -> None:
+    text = "server { ssl_certificate /etc/nginx-edge/tls/a.pem; ssl_certificate_key /etc/nginx-edge/tls/a.pem; }\n"
+    tree = render(wanted(text, a="the pair", b="another"), {}, "000007", "/state", 8098, Places())
+    assert {name: content for name, content in tree.files.items() if name.startswith("tls/")} == {"tls/a.pem": "the pair"}
+    assert tree.files[EDGE_HTTP].count(" /state/trees/000007/tls/a.pem;") == 2
+    assert tree.files["staged/http.conf"] == text
 
 
 # -- state ------------------------------------------------------------------------------------------------------------------

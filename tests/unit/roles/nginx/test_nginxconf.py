@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nginx_edge import nginxconf
-from nginx_edge.nginxconf import ConfigError, Document, Listener, clash, listeners, objections, parse_listen, without_listeners
+from nginx_edge.nginxconf import (
+    ConfigError,
+    Document,
+    Listener,
+    Places,
+    certificates,
+    clash,
+    listeners,
+    objections,
+    parse_listen,
+    with_certificates,
+    without_listeners,
+)
 
 
 def tcp(port: int, address: str = "0.0.0.0") -> Listener:
@@ -128,6 +140,20 @@ def test_left_out_servers_keep_the_lines_of_the_others() -> None:
         "server { access_log /var/log/nginx/$host; }",
         "upstream x { server unix:/run/docker.sock; }",
         "server { location / { proxy_pass http://unix:/run/docker.sock:/; } }",
+        "server { listen unix:/run/nginx-edge/apply.sock; }",
+        "server { listen unix:/run/nginx-edge/tls/../apply.sock; }",
+        "map $host $x { default unix:/run/docker.sock; }",
+        "map $host $x { unix:/run/docker.sock 1; }",
+        "server { set $x unix:/run/docker.sock; }",
+        "server { ssl_certificate /etc/shadow; }",
+        "server { ssl_certificate_key /etc/nginx-edge/tls/../apply.pem; }",
+        "server { ssl_certificate /etc/nginx-edge/tls/$host.pem; }",
+        "server { ssl_certificate data:$arg_x; }",
+        "server { ssl_certificate /etc/nginx-edge/tls/apps.key; }",
+        "server { ssl_dhparam /etc/shadow; }",
+        "server { location / { proxy_ssl_certificate_key /etc/shadow; } }",
+        "server { proxy_ssl_trusted_certificate /etc/shadow; }",
+        "server { ssl_conf_command Certificate /etc/shadow; }",
         "server { location / { content_by_lua_block { os.execute(1); } } }",
         "js_import x;",
         'server { "root" /; }',
@@ -135,7 +161,7 @@ def test_left_out_servers_keep_the_lines_of_the_others() -> None:
     ],
 )
 def test_what_reads_writes_or_runs_is_not_for_staged_files(text: str) -> None:
-    assert objections(Document(text))
+    assert objections(Document(text), Places())
 
 
 @pytest.mark.parametrize(
@@ -146,13 +172,37 @@ def test_what_reads_writes_or_runs_is_not_for_staged_files(text: str) -> None:
         "upstream x { zone http_x 64k; server [2001:db8::1]:80; keepalive 8; }",
         "server { listen 443; ssl_preread on; proxy_pass $backend; }",
         "log_format edge '$remote_addr root'; server { access_log syslog:server=127.0.0.1 edge; }",
-        "server { listen unix:/run/nginx-edge/tls.sock; }",
+        "server { listen unix:/run/nginx-edge/tls/tls-apps.sock ssl proxy_protocol; set_real_ip_from unix:; }",
+        "server { ssl_certificate /etc/nginx-edge/tls/apps.pem; ssl_certificate_key /etc/nginx-edge/tls/apps.pem; ssl_session_cache shared:x:1m; }",
     ],
 )
 def test_what_an_edge_needs_is_allowed(text: str) -> None:
-    assert objections(Document(text)) == []
+    assert objections(Document(text), Places()) == []
 
 
 def test_subject_of_a_line() -> None:
     document = Document("upstream http_a {\n}\n\nserver {\n listen 80;\n server_name a.test;\n}\n")
     assert [document.subject_at(line) for line in (1, 3, 5)] == ['upstream "http_a"', "", 'server "a.test"']
+
+
+# -- certificates -----------------------------------------------------------------------------------------------------------
+
+
+def test_certificates_are_taken_from_elsewhere_and_lines_stay() -> None:
+    text = """\
+server {
+    ssl_certificate /etc/nginx-edge/tls/apps.pem;
+    ssl_certificate_key
+        "/etc/nginx-edge/tls/apps.pem"; ssl_protocols TLSv1.3;
+    # ssl_certificate /etc/nginx-edge/tls/comment.pem;
+}
+server { ssl_certificate /etc/nginx-edge/tls/b-2.pem; }
+"""
+    document = Document(text)
+    assert certificates(document, Places()) == {"apps.pem": 2, "b-2.pem": 7}
+    changed = with_certificates(document, Places(), "/state/trees/000001/tls")
+    assert changed.count("/state/trees/000001/tls/apps.pem;") == 2
+    assert "/etc/nginx-edge/tls/apps.pem" not in changed and "comment.pem" in changed
+    assert changed.count("\n") == text.count("\n")
+    assert changed.splitlines()[6] == "server { ssl_certificate /state/trees/000001/tls/b-2.pem; }"
+    assert with_certificates(Document("server { listen 80; }\n"), Places(), "/x") == "server { listen 80; }\n"

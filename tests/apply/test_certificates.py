@@ -1,0 +1,212 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Certificates are part of a generation: a good one goes live by a checked apply, a bad one leaves the old one served, also after a restart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from .conftest import Edge
+
+
+class Site:
+    """An edge that ends TLS for ``web.test`` with the certificate ``apps``."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.port = edge.tcp_port
+        self.file = edge.base / "tls" / "apps.pem"
+        self.http = (
+            f"server {{\n  listen unix:{edge.sockets}/tls-apps.sock ssl default_server;\n  ssl_certificate {self.file};\n"
+            f'  ssl_certificate_key {self.file};\n  server_name web.test;\n  return 200 "web\\n";\n}}\n'
+        )
+        self.stream = f"server {{ listen 127.0.0.1:{self.port}; proxy_pass unix:{edge.sockets}/tls-apps.sock; }}\n"
+
+    def pair(self, common_name: str) -> tuple[str, str]:
+        """A new self-signed certificate and its key."""
+        files = [self.edge.root / f"{common_name}.{end}" for end in ("crt", "key")]
+        request = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={common_name}",
+        ]
+        subprocess.run([*request, "-out", str(files[0]), "-keyout", str(files[1])], check=True, capture_output=True, timeout=30)
+        return files[0].read_text(), files[1].read_text()
+
+    def give(self, *texts: str) -> None:
+        """Write the certificate's file as the role does."""
+        new = self.file.with_name("new")
+        new.write_text("".join(texts))
+        new.chmod(0o600)
+        new.rename(self.file)
+
+    def stage(self) -> None:
+        """Stage both sides."""
+        self.edge.stage(self.http, self.stream)
+
+    def served(self) -> str:
+        """The common name that a client sees; nothing without a connection."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 10) as raw, context.wrap_socket(raw, server_hostname="web.test") as connection:
+                data = connection.getpeercert(binary_form=True) or b""
+        except OSError:
+            return ""
+        done = subprocess.run(["openssl", "x509", "-inform", "DER", "-noout", "-subject"], input=data, capture_output=True, check=True, timeout=30)
+        return done.stdout.decode().strip().rpartition("=")[2].strip()
+
+
+@pytest.fixture
+def site(edge: Edge) -> Site:
+    """An edge that serves the certificate ``first``."""
+    made = Site(edge)
+    made.give(*made.pair("first"))
+    made.stage()
+    result = edge.apply("--strict")
+    assert result["outcome"] == "applied", result
+    assert made.served() == "first"
+    return made
+
+
+def keys(directory: Path) -> list[Path]:
+    """Every file that holds a private key."""
+    return [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink() and b"PRIVATE KEY" in path.read_bytes()]
+
+
+def test_only_root_reads_keys(site: Site) -> None:
+    found = keys(site.edge.state)
+    assert len(found) == 1
+    for path in found:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_renewed_certificate_goes_live(site: Site) -> None:
+    assert site.edge.apply()["outcome"] == "unchanged"
+    site.give(*site.pair("second"))
+    result = site.edge.apply("--strict")
+    assert (result["outcome"], result["generation"]) == ("applied", "000002")
+    assert site.served() == "second"
+    assert site.edge.apply()["outcome"] == "unchanged"
+    difference = site.edge.run("--diff").stdout
+    assert difference == "certificate apps: changed\n"
+
+
+@pytest.mark.parametrize("fault", ["another key", "no key", "no certificate", "cut short"])
+def test_a_bad_certificate_leaves_the_old_one_served(site: Site, fault: str) -> None:
+    certificate, key = site.pair("second")
+    _, other = site.pair("other")
+    texts = {"another key": (certificate, other), "no key": (certificate,), "no certificate": (key,), "cut short": (certificate[:300], key)}
+    site.give(*texts[fault])
+    workers = site.edge.workers()
+    result = site.edge.apply("--strict")
+    assert (result["outcome"], result["blame"], result["serving"]) == ("failed", "platform", True)
+    assert "nginx refuses certificate apps: " in result["message"] and str(site.file) in result["message"]
+    assert "give nginx_tls_certificates a good one" in result["message"]
+    assert site.served() == "first" and site.edge.workers() == workers
+    # The bad file is nothing to nginx, also when it starts anew.
+    site.edge.stop(signal.SIGKILL)
+    assert site.edge.apply()["serving"]
+    assert site.served() == "first"
+    # What failed is kept for people, without the keys.
+    assert list((site.edge.state / "failed").glob("*/reason.txt"))
+    assert not keys(site.edge.state / "failed")
+    site.give(*site.pair("third"))
+    assert site.edge.apply("--strict")["outcome"] == "applied"
+    assert site.served() == "third"
+
+
+def test_rollback_brings_the_certificate_back(site: Site) -> None:
+    site.give(*site.pair("second"))
+    assert site.edge.apply()["outcome"] == "applied"
+    assert site.edge.run("--rollback").returncode == 0
+    assert site.served() == "first"
+    assert site.edge.run("--resume").returncode == 0
+    assert site.served() == "second"
+
+
+def test_a_certificate_that_is_not_there_is_named(site: Site) -> None:
+    site.edge.stage(site.http.replace("apps", "other"), site.stream)
+    result = site.edge.apply()
+    assert (result["outcome"], result["blame"]) == ("failed", "staged")
+    assert f'staged http.conf, line 3 (server "web.test"): there is no certificate {site.edge.base}/tls/other.pem' in result["message"]
+    assert site.served() == "first"
+
+
+def test_a_certificate_that_was_taken_away_stays_until_nothing_needs_it(site: Site) -> None:
+    """The role takes the file away before consul-template learns of it."""
+    site.file.unlink()
+    assert site.edge.apply("--strict")["outcome"] == "unchanged"
+    site.edge.stage(site.http + site.edge.http("one"), site.stream)
+    assert site.edge.apply("--strict")["outcome"] == "applied"
+    assert site.served() == "first"
+    site.edge.stage(site.edge.http("one"), "")
+    assert site.edge.apply("--strict")["outcome"] == "applied"
+    site.stage()
+    assert "there is no certificate" in site.edge.apply()["message"]
+
+
+@pytest.mark.parametrize("step", ["built", "swapped", "signalled"])
+def test_a_run_that_is_killed_leaves_one_of_the_two_served(site: Site, step: str) -> None:
+    site.give(*site.pair("second"))
+    site.edge.run(crash=step)
+    assert site.served() in ("first", "second")
+    assert site.edge.apply("--strict")["serving"]
+    assert site.served() == "second"
+
+
+def test_sockets_of_a_killed_nginx_do_not_stop_the_next_one(site: Site) -> None:
+    site.edge.stop(signal.SIGKILL)
+    assert (site.edge.sockets / "tls-apps.sock").is_socket()
+    result = site.edge.apply("--strict")
+    assert (result["outcome"], result["serving"]) == ("repaired", True), result
+    assert site.served() == "first"
+
+
+def test_connections_live_through_a_renewal(site: Site) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", site.port), 10) as raw, context.wrap_socket(raw, server_hostname="web.test") as connection:
+        # Half a request, so that the connection is in use while nginx changes.
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: web.test\r\n")
+        site.give(*site.pair("second"))
+        assert site.edge.apply()["outcome"] == "applied"
+        connection.sendall(b"Connection: close\r\n\r\n")
+        assert b"".join(iter(lambda: connection.recv(4096), b"")).endswith(b"web\n")
+    assert site.served() == "second"
+
+
+def test_a_pair_that_nobody_uses_is_not_copied(site: Site) -> None:
+    (site.edge.base / "tls" / "unused.pem").write_text("".join(site.pair("unused")))
+    assert site.edge.apply()["outcome"] == "unchanged"
+    assert len(keys(site.edge.state)) == 1
+
+
+def test_check_judges_a_certificate_without_using_it(site: Site) -> None:
+    site.give(*site.pair("second"))
+    answer: dict[str, Any] = site.edge.apply("--check")
+    assert (answer["outcome"], answer["changed"]) == ("unchanged", True)
+    assert site.served() == "first" and len(keys(site.edge.state)) == 1
+    site.give("nonsense")
+    assert site.edge.run("--check").returncode == 1
+    assert os.listdir(site.edge.state / "trees") == ["000001"]
