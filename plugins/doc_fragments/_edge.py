@@ -22,6 +22,11 @@ options:
         - Domain of the exposed services. The service C(web) is reached as C(web.) followed by this domain.
         type: str
         required: true
+      public:
+        description:
+        - Whether there is a public side. Without it, only O(_input.internal) is left, for a node that is no edge.
+        type: bool
+        default: true
       http_port:
         description:
         - Port on which HTTP services are exposed.
@@ -249,6 +254,57 @@ options:
             - Cookie that overrules the share, with the values of the header; the header wins over the cookie. An empty string turns it off.
             type: str
             default: canary
+        default: {}
+      internal:
+        description:
+        - 'Services for callers inside, on every node that has this: they get balancing and another try where bare DNS answers give one address.'
+        type: dict
+        suboptions:
+          listen_addresses:
+            description:
+            - Addresses of the node at which callers inside reach services, such as that of Docker's bridge. An empty list means no internal side.
+            - They must be the node's alone and the same on every node. What listens there is not reached at any other address.
+            type: list
+            elements: str
+            default: []
+          domain:
+            description:
+            - Domain of the services on the internal side. The service C(web) is reached as C(web.) followed by this domain.
+            - Left out, it is C(internal.) followed by O(_input.domain). The operator's DNS has a wildcard record of it to O(_input.internal.listen_addresses).
+            type: str
+          http_port:
+            description:
+            - Port of the HTTP services on the internal side.
+            type: int
+            default: 80
+          http_tag:
+            description:
+            - Tag of an instance that is to be reached inside over HTTP. It may be O(_input.http_tag), so that whatever is exposed is reached inside as
+              well.
+            type: str
+            default: http-internal
+          tcp_tag:
+            description:
+            - Tag of an instance that is to be reached inside on a TCP port of its own. It may be O(_input.tcp_tag).
+            type: str
+            default: tcp-internal
+          tcp_ports:
+            description:
+            - 'Ports that services with O(_input.internal.tcp_tag) may take: single ports and ranges such as V(9000-9999).'
+            type: list
+            elements: str
+            default:
+            - 1024-65535
+          allowed_networks:
+            description:
+            - 'Where callers inside come from: the networks of the containers, and the node itself. Others are refused, should they find a way to the address.'
+            - The default holds the networks that Docker takes first.
+            type: list
+            elements: str
+            default:
+            - 127.0.0.0/8
+            - 172.16.0.0/12
+            - ::1/128
         default: {}
       tls:
         description:

@@ -174,6 +174,57 @@ _TLS = (
     ),
 )
 
+_INTERNAL = (
+    Option(
+        "listen_addresses",
+        "list",
+        (
+            "Addresses of the node at which callers inside reach services, such as that of Docker's bridge. An empty list means no internal side.",
+            "They must be the node's alone and the same on every node. What listens there is not reached at any other address.",
+        ),
+        default=(),
+        elements="own_ip",
+    ),
+    Option(
+        "domain",
+        "domain",
+        (
+            "Domain of the services on the internal side. The service C(web) is reached as C(web.) followed by this domain.",
+            "Left out, it is C(internal.) followed by O(_input.domain). The operator's DNS has a wildcard record of it to O(_input.internal.listen_addresses).",
+        ),
+    ),
+    Option("http_port", "port", ("Port of the HTTP services on the internal side.",), default=80),
+    Option(
+        "http_tag",
+        "tag",
+        ("Tag of an instance that is to be reached inside over HTTP. It may be O(_input.http_tag), so that whatever is exposed is reached inside as well.",),
+        default="http-internal",
+    ),
+    Option(
+        "tcp_tag",
+        "tag",
+        ("Tag of an instance that is to be reached inside on a TCP port of its own. It may be O(_input.tcp_tag).",),
+        default="tcp-internal",
+    ),
+    Option(
+        "tcp_ports",
+        "list",
+        ("Ports that services with O(_input.internal.tcp_tag) may take: single ports and ranges such as V(9000-9999).",),
+        default=("1024-65535",),
+        elements="port_range",
+    ),
+    Option(
+        "allowed_networks",
+        "list",
+        (
+            "Where callers inside come from: the networks of the containers, and the node itself. Others are refused, should they find a way to the address.",
+            "The default holds the networks that Docker takes first.",
+        ),
+        default=("127.0.0.0/8", "172.16.0.0/12", "::1/128"),
+        elements="network",
+    ),
+)
+
 SCHEMA: tuple[Option, ...] = (
     Option(
         "domain",
@@ -181,6 +232,7 @@ SCHEMA: tuple[Option, ...] = (
         ("Domain of the exposed services. The service C(web) is reached as C(web.) followed by this domain.",),
         required=True,
     ),
+    Option("public", "bool", ("Whether there is a public side. Without it, only O(_input.internal) is left, for a node that is no edge.",), default=True),
     Option("http_port", "port", ("Port on which HTTP services are exposed.",), default=80),
     Option(
         "tls_port",
@@ -345,6 +397,12 @@ SCHEMA: tuple[Option, ...] = (
         choices=("accept", "generate"),
     ),
     Option("canary", "dict", ("Gray release of HTTP services: how traffic gets to the instances with service meta C(edge_canary).",), suboptions=_CANARY),
+    Option(
+        "internal",
+        "dict",
+        ("Services for callers inside, on every node that has this: they get balancing and another try where bare DNS answers give one address.",),
+        suboptions=_INTERNAL,
+    ),
     Option("tls", "dict", ("TLS that the edge ends itself, in front of HTTP services.",), suboptions=_TLS),
     Option(
         "proxy_protocol",
@@ -438,6 +496,17 @@ def _ip(value: t.Any) -> str:
     return str(address)
 
 
+def _own_ip(value: t.Any) -> str:
+    allowed = "an address of the node itself, neither 0.0.0.0 nor ::, without brackets, port or prefix length"
+    try:
+        text = _ip(value)
+    except _Bad:
+        raise _Bad(allowed) from None
+    if ipaddress.ip_address(text).is_unspecified or ipaddress.ip_address(text).is_multicast:
+        raise _Bad(allowed)
+    return text
+
+
 def _network(value: t.Any) -> str:
     allowed = "an IPv4 or IPv6 address or network such as 192.0.2.0/24, with no host bits set"
     try:
@@ -482,7 +551,7 @@ def _value(option: Option, kind: str, value: t.Any, context: dict[str, t.Any]) -
         if not dot or not pattern.fullmatch(label) or rest != context.get("domain", rest):
             raise _Bad(allowed)
         return f"{label}.{rest}"
-    simple: dict[str, t.Callable[[t.Any], t.Any]] = {"domain": _domain, "ip": _ip, "network": _network, "port_range": _port_range}
+    simple: dict[str, t.Callable[[t.Any], t.Any]] = {"domain": _domain, "ip": _ip, "own_ip": _own_ip, "network": _network, "port_range": _port_range}
     if kind in simple:
         return simple[kind](value)
     patterns = {
@@ -570,6 +639,24 @@ def _check_certificates(checked: dict[str, t.Any]) -> list[str]:
     return errors
 
 
+def _check_internal(checked: dict[str, t.Any]) -> list[str]:
+    """The internal side must be apart from the public one; fills in its domain."""
+    internal, errors = checked["internal"], []
+    if internal["domain"] is None:
+        internal["domain"] = f"internal.{checked['domain']}"
+    if not internal["listen_addresses"]:
+        return [] if checked["public"] else ["public: False is not allowed, it must be true where internal.listen_addresses is empty"]
+    if len(internal["domain"]) > _DOMAIN_LENGTH:
+        errors.append(f"internal.domain: {_shown(internal['domain'])} is not allowed, it must have at most {_DOMAIN_LENGTH} characters")
+    if internal["domain"] == checked["domain"]:
+        errors.append(f"internal.domain: {_shown(internal['domain'])} is not allowed, it must differ from domain")
+    for address in sorted({*internal["listen_addresses"]} & {*checked["listen_addresses"]}):
+        errors.append(f"internal.listen_addresses: {_shown(address)} is not allowed, it must differ from those of listen_addresses")
+    if internal["http_port"] == checked["tls_port"]:
+        errors.append(f"internal.http_port: {internal['http_port']} is not allowed, it must differ from tls_port")
+    return errors
+
+
 def check_edge(edge: t.Any) -> dict[str, t.Any]:
     """The edge description with every default filled in; raises :class:`EdgeError` that lists all errors."""
     if not isinstance(edge, t.Mapping):
@@ -581,7 +668,7 @@ def check_edge(edge: t.Any) -> dict[str, t.Any]:
             errors.append(f"tls_port: {checked['tls_port']} is not allowed, it must differ from http_port")
         if checked["tcp_tag"] == checked["tls_tag"]:
             errors.append(f"tls_tag: {_shown(checked['tls_tag'])} is not allowed, it must differ from tcp_tag")
-        errors += _check_certificates(checked)
+        errors += [*_check_certificates(checked), *_check_internal(checked)]
     if errors:
         raise EdgeError(errors)
     return checked

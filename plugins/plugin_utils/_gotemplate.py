@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import typing as t
+from dataclasses import dataclass
 
 # A service name that consul-template can ask for and that is one label of a host name. Its length is checked apart: that is cheaper.
 NAME = r"\A[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\z"
@@ -76,11 +77,42 @@ def go_host_labels(patterns: t.Iterable[str]) -> str:
     return rf"\A(?:{'|'.join(labels)})\z"
 
 
+def bracketed(address: str) -> str:
+    """What goes in front of ``PORT`` in a ``listen`` at this address."""
+    return f"[{address}]:" if ":" in address else f"{address}:"
+
+
 def listen_addresses(settings: dict[str, t.Any]) -> list[str]:
-    """What goes in front of ``PORT`` in each ``listen``."""
+    """What goes in front of ``PORT`` in each ``listen`` of the public side."""
     if settings["listen_addresses"]:
-        return [f"[{address}]:" if ":" in address else f"{address}:" for address in settings["listen_addresses"]]
+        return [bracketed(address) for address in settings["listen_addresses"]]
     return ["", "[::]:"] if settings["ipv6"] else [""]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """To whom services are exposed. Both scopes are rendered by the same building blocks, one after the other."""
+
+    # What the names of upstreams begin with, so that no two of them are the same.
+    prefix: str
+    # What goes into report lines, and into the names of the templates that write them.
+    report: str
+    skip: str
+    listen: tuple[str, ...]
+    domain: str
+    http_port: int
+
+
+def scopes(settings: dict[str, t.Any]) -> dict[str, Scope]:
+    """The scopes that a description has: public, internal or both."""
+    internal = settings["internal"]
+    found = {}
+    if settings["public"]:
+        found["public"] = Scope("", "", "", tuple(listen_addresses(settings)), settings["domain"], settings["http_port"])
+    if internal["listen_addresses"]:
+        listen = tuple(bracketed(address) for address in internal["listen_addresses"])
+        found["internal"] = Scope("internal_", ' "scope" "internal"', "internal ", listen, internal["domain"], internal["http_port"])
+    return found
 
 
 # One refusal. Whatever comes from outside is cut and reduced to printable ASCII, and toJSON escapes it: it can't end the comment line,
@@ -93,18 +125,21 @@ _SKIP = r"""
 {{- scratch.Set "skips" (add 1 (scratch.Get "skips")) }}
 {{- end }}
 {{- define "plain" }}{{ regexReplaceAll `[^ -~]` "?" (printf "%.100s" .) }}{{ end }}
-{{- define "skip service" }}
-{{- template "skip" (sprig_dict "kind" "skipped" "side" "@SIDE@" "service" (executeTemplate "plain" .service) "reason" .reason) }}
-{{- end }}
-{{- define "skip instance" }}
-{{- template "skip" (sprig_dict "kind" "skipped" "side" "@SIDE@" "service" .service "instance" (executeTemplate "plain" .instance.ID)
-      "address" (executeTemplate "plain" .instance.Address) "port" .instance.Port "reason" .reason) }}
-{{- end }}
+@SKIP_SCOPES@
 {{- define "skips" }}
 {{- if gt (scratch.Get "skips") @MAX_REPORTS@ }}
 {{- $more := subtract @MAX_REPORTS@ (scratch.Get "skips") }}
 #! {{ toJSON (sprig_dict "kind" "skipped" "side" "@SIDE@" "service" "" "reason" "more refusals are not listed" "count" $more) }}
 {{- end }}
+{{- end }}"""
+
+_SKIP_SCOPE = r"""
+{{- define "skip @SKIP@service" }}
+{{- template "skip" (sprig_dict "kind" "skipped" "side" "@SIDE@"@REPORT@ "service" (executeTemplate "plain" .service) "reason" .reason) }}
+{{- end }}
+{{- define "skip @SKIP@instance" }}
+{{- template "skip" (sprig_dict "kind" "skipped" "side" "@SIDE@"@REPORT@ "service" .service "instance" (executeTemplate "plain" .instance.ID)
+      "address" (executeTemplate "plain" .instance.Address) "port" .instance.Port "reason" .reason) }}
 {{- end }}"""
 
 # A service name, before anything is asked about it: consul-template exits on names that its query language can't express.
@@ -128,7 +163,7 @@ _CLAIMS = r"""
 {{- $label := toLower .Name }}
 @HOST_RULES@
 {{- if $why }}
-{{- template "skip service" (sprig_dict "service" .Name "reason" $why) }}
+{{- template "skip @SKIP@service" (sprig_dict "service" .Name "reason" $why) }}
 {{- else }}
 {{- $_ := sprig_set $names .Name $label }}
 {{- if or (eq .Name $label) (not (index $claims $label)) }}{{ $_ := sprig_set $claims $label .Name }}{{ end }}
@@ -137,7 +172,9 @@ _CLAIMS = r"""
 {{- end }}
 {{- range $name, $label := $names }}
 {{- $owner := index $claims $label }}
-{{- if ne $owner $name }}{{ template "skip service" (sprig_dict "service" $name "reason" (printf "the host name belongs to service %s" $owner)) }}{{ end }}
+{{- if ne $owner $name }}
+{{- template "skip @SKIP@service" (sprig_dict "service" $name "reason" (printf "the host name belongs to service %s" $owner)) }}
+{{- end }}
 {{- end }}"""
 # The same names without a word about the losers: for a side that only has to keep off what is another's.
 _OWNERS = r"""
@@ -167,9 +204,9 @@ def _host_rules(settings: dict[str, t.Any]) -> str:
     return rules
 
 
-def host_claims(tag: str, settings: dict[str, t.Any]) -> str:
-    """Gives host names to the services that have the tag; leaves $claims."""
-    return fill(_CLAIMS, tag=tag, name_check=NAME_CHECK, host_rules=_host_rules(settings))
+def host_claims(tag: str, settings: dict[str, t.Any], scope: Scope) -> str:
+    """Gives host names to the services that have the tag; leaves $claims. The description's rules are about names below the public domain."""
+    return fill(_CLAIMS, tag=tag, name_check=NAME_CHECK, skip=scope.skip, host_rules=_host_rules(settings) if scope.domain == settings["domain"] else "")
 
 
 def host_owners(tag: str, settings: dict[str, t.Any]) -> str:
@@ -325,7 +362,12 @@ def common_defines(side: str, settings: dict[str, t.Any]) -> str:
     return "".join(
         [
             '\n{{- scratch.Set "skips" 0 }}\n{{- $checked_versions := sprig_dict }}',
-            fill(_SKIP, side=side, max_reports=settings["max_reports"]),
+            fill(
+                _SKIP,
+                side=side,
+                max_reports=settings["max_reports"],
+                skip_scopes="".join(fill(_SKIP_SCOPE, side=side, skip=scope.skip, report=scope.report) for scope in scopes(settings).values()),
+            ),
             fill(_ADDRESS, ipv4=go_string(IPV4), ipv6=go_string(IPV6), loopback=loopback),
             fill(_SERVERS, max_fails=settings["max_fails"], fail_timeout=settings["fail_timeout"]),
         ]

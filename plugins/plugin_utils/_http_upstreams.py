@@ -13,6 +13,7 @@ from ._gotemplate import (
     PERCENT,
     TRUE,
     VERSION_COUNT,
+    Scope,
     certificate_of,
     common_defines,
     fill,
@@ -20,7 +21,7 @@ from ._gotemplate import (
     host_claims,
     host_owners,
     instance_check,
-    listen_addresses,
+    scopes,
     tls_socket,
     upstream_servers,
     without_blank_lines,
@@ -43,10 +44,22 @@ server {
 @LISTEN@
     server_name edge-unknown.invalid;
     server_tokens off;
+@GUARD@
     set $edge_service "";
     access_log @ACCESS_LOG@;
     return 404;
 }"""
+
+# Who may call what is for callers inside: a packet to a local address is taken from any network that finds a way to the node.
+_INSIDE = """\
+geo $realip_remote_addr $edge_inside {
+    default 0;
+@NETWORKS@
+}"""
+_GUARD = """\
+    if ($edge_inside = 0) {
+        return 403;
+    }"""
 
 # All that has to do with TLS is here, once for each certificate: the servers of the services listen on the same socket and have no
 # certificate of their own, so a thousand services cost nginx one TLS context, not a thousand.
@@ -157,11 +170,10 @@ map "@HEADER@,@COOKIE@" $edge_canary_choice {
 
 _SERVICES = r"""
 @CLAIMS@
-{{- $shares := sprig_dict }}
 {{- $served := 0 }}
 {{- range $label, $name := $claims }}
 {{- if ge $served @MAX_SERVICES@ }}
-{{- template "skip service" (sprig_dict "service" $name "reason" "max_services are already served") }}
+{{- template "skip @SKIP@service" (sprig_dict "service" $name "reason" "max_services are already served") }}
 {{- else }}
 {{- $served = add 1 $served }}
 {{- $stable := sprig_dict }}
@@ -197,7 +209,7 @@ _SERVICES = r"""
 {{- else if ge (len $stable) (subtract $others @MAX_INSTANCES@) }}{{ $why = "max_instances are already used" }}
 {{- end }}
 {{- if $why }}
-{{- template "skip instance" (sprig_dict "service" $name "instance" . "reason" $why) }}
+{{- template "skip @SKIP@instance" (sprig_dict "service" $name "instance" . "reason" $why) }}
 {{- else }}
 {{- $_ := sprig_set $group $server $weight }}
 {{- if not $first }}{{ $first = $weight }}{{ else if ne $first $weight }}{{ $mixed = true }}{{ end }}
@@ -211,14 +223,14 @@ _SERVICES = r"""
 {{- if not $stable }}{{ $stable = $canary }}{{ $canary = sprig_dict }}{{ end }}
 @HTTPS_END@
 {{- if not $stable }}
-{{- template "skip" (sprig_dict "kind" "skipped" "side" "http" "service" $name "host" (printf "%s.@DOMAIN@" $label) "answer" 503
+{{- template "skip" (sprig_dict "kind" "skipped" "side" "http"@REPORT@ "service" $name "host" (printf "%s.@DOMAIN@" $label) "answer" 503
       "reason" "no usable instance") }}
 @NO_INSTANCE@
 {{- else }}
 {{- $shown := $stable }}
 {{- if gt (len $stable) 20 }}{{ template "some" $stable }}{{ $shown = scratch.Get "some" }}{{ end }}
-{{- $report := sprig_dict "kind" "served" "side" "http" "service" $name "host" (printf "%s.@DOMAIN@" $label) "port" @HTTP_PORT@
-      "upstream" (printf "http_%s" $label) "instances" (len $stable) "servers" $shown }}
+{{- $report := sprig_dict "kind" "served" "side" "http"@REPORT@ "service" $name "host" (printf "%s.@DOMAIN@" $label) "port" @HTTP_PORT@
+      "upstream" (printf "@PREFIX@http_%s" $label) "instances" (len $stable) "servers" $shown }}
 {{- if $versions }}{{ $_ := sprig_set $report "versions" $versions }}{{ end }}
 @HTTPS_REPORT@
 {{- if $canary }}
@@ -230,14 +242,14 @@ _SERVICES = r"""
 {{- $_ := sprig_set $report "canary_servers" $shown }}
 {{- end }}
 #! {{ toJSON $report }}
-upstream http_{{ $label }} {
-    zone http_{{ $label }} @ZONE@;
+upstream @PREFIX@http_{{ $label }} {
+    zone @PREFIX@http_{{ $label }} @ZONE@;
 @STABLE@
 @KEEPALIVE@
 }
 {{- if $canary }}
-upstream http_{{ $label }}.canary {
-    zone http_{{ $label }}.canary @ZONE_CANARY@;
+upstream @PREFIX@http_{{ $label }}.canary {
+    zone @PREFIX@http_{{ $label }}.canary @ZONE_CANARY@;
 @CANARY@
 @BACKUP@
 @KEEPALIVE@
@@ -256,6 +268,7 @@ server {
     server_tokens off;
     set $edge_service "{{ $name }}";
     access_log @ACCESS_LOG@;
+@GUARD@
 @MORE@
     default_type text/plain;
     add_header Retry-After 5 always;
@@ -268,16 +281,17 @@ server {
     server_tokens off;
     set $edge_service "{{ $name }}";
     access_log @ACCESS_LOG@;
+@GUARD@
 @MORE@
     client_max_body_size @CLIENT_MAX_BODY_SIZE@;
 {{- if $canary }}
-    set $edge_upstream "http_{{ $label }}";
+    set $edge_upstream "@PREFIX@http_{{ $label }}";
     if ($edge_canary_{{ $share }}) {
-        set $edge_upstream "http_{{ $label }}.canary";
+        set $edge_upstream "@PREFIX@http_{{ $label }}.canary";
     }
 {{- end }}
     location / {
-        proxy_pass http://{{ if $canary }}$edge_upstream{{ else }}http_{{ $label }}{{ end }};
+        proxy_pass http://{{ if $canary }}$edge_upstream{{ else }}@PREFIX@http_{{ $label }}{{ end }};
         proxy_http_version 1.1;
         proxy_set_header Host $http_host;
         proxy_set_header Connection $edge_connection;
@@ -353,6 +367,8 @@ _HTTPS_REPORT = r"""
 {{- end }}"""
 
 # One drawing for each share in use, not for each service: nginx keeps one variable for it.
+_SHARES_BEGIN = r"""
+{{- $shares := sprig_dict }}"""
 _SHARES = r"""
 {{- if $shares }}
 @CANARY_CHOICE@
@@ -404,6 +420,10 @@ def _access_log(settings: dict[str, t.Any]) -> str:
     return "off" if settings["http_access_log"] == "off" else f"{settings['http_access_log']} edge_http"
 
 
+def _listen(scope: Scope) -> str:
+    return "\n".join(f"    listen {address}{scope.http_port};" for address in scope.listen)
+
+
 def _certificates(settings: dict[str, t.Any]) -> list[str]:
     """The servers that end TLS, one for each certificate."""
     tls = settings["tls"]
@@ -423,11 +443,14 @@ def _certificates(settings: dict[str, t.Any]) -> list[str]:
     ]
 
 
-def _servers(settings: dict[str, t.Any], listen: str, real_ip: str) -> dict[str, str]:
+def _servers(settings: dict[str, t.Any], scope: Scope, real_ip: str) -> dict[str, str]:
     """The servers of a service with an instance and of one without."""
     tls = settings["tls"]
-    common = {"domain": settings["domain"], "access_log": _access_log(settings)}
+    listen = _listen(scope)
+    common = {"domain": scope.domain, "access_log": _access_log(settings)}
+    answered = {"guard": _GUARD if scope.skip else "", **common}
     proxied = {
+        "prefix": scope.prefix,
         "client_max_body_size": settings["client_max_body_size"],
         "connect_timeout": settings["connect_timeout"],
         "read_timeout": settings["read_timeout"],
@@ -435,11 +458,11 @@ def _servers(settings: dict[str, t.Any], listen: str, real_ip: str) -> dict[str,
         "next_upstream": " ".join(settings["next_upstream"]) or "off",
         "next_upstream_tries": settings["next_upstream_tries"],
         "next_upstream_timeout": settings["next_upstream_timeout"],
-        **common,
+        **answered,
     }
     server = fill(_SERVER, listen=listen, more=real_ip, real_ip="$remote_addr", hide="", **proxied)
-    no_instance = fill(_NO_INSTANCE, listen=listen, more="", **common)
-    if not tls["certificates"]:
+    no_instance = fill(_NO_INSTANCE, listen=listen, more="", **answered)
+    if scope.skip or not tls["certificates"]:
         return {"servers": server, "no_instance": no_instance}
     over_tls = f"    listen {tls_socket(settings, '{{ $certificate }}')} ssl{' http2' if tls['http2'] == 'listen' else ''} proxy_protocol;"
     if tls["http2"] == "directive":
@@ -452,41 +475,32 @@ def _servers(settings: dict[str, t.Any], listen: str, real_ip: str) -> dict[str,
     redirect = fill(_REDIRECT, listen=listen, port="" if settings["tls_port"] == 443 else f":{settings['tls_port']}", **common)
     both = {
         "servers": (server, fill(_SERVER, listen=over_tls, more=more, real_ip=client, hide=hide, **proxied)),
-        "no_instance": (no_instance, fill(_NO_INSTANCE, listen=over_tls, more=more, **common)),
+        "no_instance": (no_instance, fill(_NO_INSTANCE, listen=over_tls, more=more, **answered)),
     }
     return {name: fill(_HTTP_AND_HTTPS, redirect=redirect, plain=plain, tls=ended) for name, (plain, ended) in both.items()}
 
 
-def _https(settings: dict[str, t.Any]) -> dict[str, str]:
+def _https(settings: dict[str, t.Any], scope: Scope) -> dict[str, str]:
     """What is done for a service to find out whether it gets HTTPS; nothing where TLS is not ended."""
     names = ("https_begin", "https_asked", "https_taken", "https_end", "https_report")
-    if not settings["tls"]["certificates"]:
+    if scope.skip or not settings["tls"]["certificates"]:
         return dict.fromkeys(names, "")
     port = settings["tls_port"]
     end = fill(_HTTPS_END, certificate=certificate_of(settings), default=settings["tls"]["https"], domain=settings["domain"], tls_port=port)
     return dict(zip(names, (_HTTPS_BEGIN, _HTTPS_ASKED, _HTTPS_TAKEN, end, fill(_HTTPS_REPORT, tls_port=port))))
 
 
-def http_template(edge: t.Any) -> str:
-    """The consul-template source that renders the edge's http side; raises ``EdgeError`` on a wrong description."""
-    settings = check_edge(edge)
-    canary = settings["canary"]
-    forwarded, real_ip = _forwarded(settings)
-    listen = "\n".join(f"    listen {address}{settings['http_port']};" for address in listen_addresses(settings))
+def _services(settings: dict[str, t.Any], scope: Scope, tag: str, real_ip: str) -> str:
+    """All services of one scope."""
     keepalive = ""
     if settings["keepalive"]:
         keepalive = "\n".join(f"    {name} {settings[name]};" for name in ("keepalive", "keepalive_timeout", "keepalive_requests"))
-    header = fill(
-        _HEADER,
-        domain=settings["domain"],
-        request_id=_REQUEST_ID_ACCEPT if settings["request_id"] == "accept" else _REQUEST_ID_GENERATE,
-        forwarded=forwarded,
-        log_format=_log_format(settings),
-    )
-    unknown = fill(_UNKNOWN, listen=listen, access_log=_access_log(settings))
-    services = fill(
+    return fill(
         _SERVICES,
-        claims=host_claims(settings["http_tag"], settings),
+        claims=host_claims(tag, settings, scope),
+        skip=scope.skip,
+        report=scope.report,
+        prefix=scope.prefix,
         instance=instance_check(settings),
         version=VERSION_COUNT,
         zone=zone_size("(len $stable)"),
@@ -494,20 +508,42 @@ def http_template(edge: t.Any) -> str:
         stable=upstream_servers("$stable", settings),
         canary=upstream_servers("$canary", settings),
         backup=upstream_servers("$stable", settings, " backup"),
-        http_tag=settings["http_tag"],
-        http_port=settings["http_port"],
-        domain=settings["domain"],
+        http_tag=tag,
+        http_port=scope.http_port,
+        domain=scope.domain,
         max_services=settings["max_services"],
         max_instances=settings["max_instances"],
         true=go_string(TRUE),
         false=go_string(FALSE),
         percent=go_string(PERCENT),
-        share=canary["share"],
+        share=settings["canary"]["share"],
         keepalive=keepalive,
-        **_servers(settings, listen, real_ip),
-        **_https(settings),
+        **_servers(settings, scope, real_ip),
+        **_https(settings, scope),
     )
-    owners = host_owners(settings["tls_tag"], settings) if settings["tls"]["certificates"] else ""
+
+
+def http_template(edge: t.Any) -> str:
+    """The consul-template source that renders the edge's http side; raises ``EdgeError`` on a wrong description."""
+    settings = check_edge(edge)
+    canary, internal = settings["canary"], settings["internal"]
+    forwarded, real_ip = _forwarded(settings)
+    header = fill(
+        _HEADER,
+        domain=settings["domain"],
+        request_id=_REQUEST_ID_ACCEPT if settings["request_id"] == "accept" else _REQUEST_ID_GENERATE,
+        forwarded=forwarded,
+        log_format=_log_format(settings),
+    )
+    head, parts = [header], [common_defines("http", settings), _SHARES_BEGIN]
+    for name, scope in scopes(settings).items():
+        if name == "internal":
+            head.append(fill(_INSIDE, networks="\n".join(f"    {network} 1;" for network in internal["allowed_networks"])))
+        head.append(fill(_UNKNOWN, listen=_listen(scope), guard=_GUARD if name == "internal" else "", access_log=_access_log(settings)))
+        if name == "public" and settings["tls"]["certificates"]:
+            head += _certificates(settings)
+            parts.append(host_owners(settings["tls_tag"], settings))
+        parts.append(_services(settings, scope, settings["http_tag"] if name == "public" else internal["http_tag"], real_ip))
     shares = fill(
         _SHARES,
         canary_choice=fill(
@@ -517,5 +553,4 @@ def http_template(edge: t.Any) -> str:
         ),
         canary_key="$request_id" if canary["by"] == "request" else "$remote_addr",
     )
-    head = "\n".join([header, unknown, *_certificates(settings)])
-    return without_blank_lines(head + "\n" + common_defines("http", settings) + owners + services + shares) + "\n"
+    return without_blank_lines("\n".join(head) + "\n" + "".join(parts) + shares) + "\n"

@@ -18,13 +18,14 @@ from ._gotemplate import (
     PORT,
     TRUE,
     VERSION_COUNT,
+    Scope,
     common_defines,
     fill,
     go_ranges,
     go_string,
     host_claims,
     instance_check,
-    listen_addresses,
+    scopes,
     tls_socket,
     upstream_servers,
     without_blank_lines,
@@ -48,7 +49,7 @@ log_format edge_tcp
 
 # A port that a service asks for: "-" or why it can't have it. Each distinct port is looked at once.
 _PORT = r"""
-{{- define "port" }}
+{{- define "@SKIP@port" }}
 {{- $why := "-" }}
 {{- if not (regexMatch @PORT@ .port) }}{{ $why = "meta edge_port must be a port from 1 to 65535" }}
 {{- else }}
@@ -71,14 +72,14 @@ _NAMES = r"""
 {{- if .Tags | contains "@TCP_TAG@" }}
 @NAME_CHECK@
 {{- if $why }}
-{{- template "skip service" (sprig_dict "service" .Name "reason" $why) }}
+{{- template "skip @SKIP@service" (sprig_dict "service" .Name "reason" $why) }}
 {{- else }}
 {{- $name := .Name }}
 {{- $suffix := "" }}
 {{- if regexMatch @NAME_WITH_PORT@ $name }}{{ $suffix = sprig_last (sprig_splitList "-" $name) }}{{ end }}
 {{- $_ := sprig_set $suffixes $name $suffix }}
 {{- if $suffix }}
-{{- if not (index $checked $suffix) }}{{ template "port" (sprig_dict "cache" $checked "port" $suffix) }}{{ end }}
+{{- if not (index $checked $suffix) }}{{ template "@SKIP@port" (sprig_dict "cache" $checked "port" $suffix) }}{{ end }}
 {{- if and (eq (index $checked $suffix) "-") (not (index $owners $suffix)) }}
 {{- range service (printf "@TCP_TAG@.%s|any" $name) }}
 {{- if and (eq .Name $name) (.Tags | contains "@TCP_TAG@") (not (index .ServiceMeta "edge_port")) }}
@@ -93,7 +94,7 @@ _NAMES = r"""
 
 # One service may have several ports, because an instance says its own: $ports is a map of port to what is served there.
 _SERVICES = r"""
-{{- $served := sprig_dict }}
+{{- @SERVED@ := sprig_dict }}
 {{- range $name, $suffix := $suffixes }}
 {{- $ports := sprig_dict }}
 {{- $lost := sprig_dict }}
@@ -103,18 +104,18 @@ _SERVICES = r"""
 {{- with index .ServiceMeta "edge_port" }}{{ $port = . }}{{ end }}
 {{- $refused := "no public port: set meta edge_port, or name the service NAME-PORT" }}
 {{- if $port }}
-{{- if not (index $checked $port) }}{{ template "port" (sprig_dict "cache" $checked "port" $port) }}{{ end }}
+{{- if not (index $checked $port) }}{{ template "@SKIP@port" (sprig_dict "cache" $checked "port" $port) }}{{ end }}
 {{- $refused = index $checked $port }}
 {{- end }}
 {{- if ne $refused "-" }}
-{{- template "skip instance" (sprig_dict "service" $name "instance" . "reason" $refused) }}
+{{- template "skip @SKIP@instance" (sprig_dict "service" $name "instance" . "reason" $refused) }}
 {{- else }}
 {{- if not (index $owners $port) }}{{ $_ := sprig_set $owners $port $name }}{{ end }}
 {{- $owner := index $owners $port }}
 {{- if ne $owner $name }}
 {{- if not (index $lost $port) }}
 {{- $_ := sprig_set $lost $port true }}
-{{- template "skip service" (sprig_dict "service" $name "reason" (printf "port %s belongs to service %s" $port $owner)) }}
+{{- template "skip @SKIP@service" (sprig_dict "service" $name "reason" (printf "port %s belongs to service %s" $port $owner)) }}
 {{- end }}
 {{- else }}
 {{- if not (index $ports $port) }}
@@ -144,18 +145,20 @@ _SERVICES = r"""
 {{- $servers := $here.servers }}
 {{- $mixed := $here.mixed }}
 {{- if not $servers }}
-{{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp" "service" $name "port" (parseInt $port) "reason" "no usable instance") }}
-{{- else if ge (len $served) @MAX_SERVICES@ }}
-{{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp" "service" $name "port" (parseInt $port) "reason" "max_services are already served") }}
+{{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp"@REPORT_SCOPE@ "service" $name "port" (parseInt $port) "reason" "no usable instance") }}
+{{- else if ge (len @SERVED@) @MAX_SERVICES@ }}
+{{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp"@REPORT_SCOPE@ "service" $name "port" (parseInt $port)
+      "reason" "max_services are already served") }}
 {{- else }}
-{{- $_ := sprig_set $served $port $name }}
-{{- $upstream := printf "tcp_%s.%s" (toLower $name) $port }}
-{{- $report := sprig_dict "kind" "served" "side" "tcp" "service" $name "port" (parseInt $port) "upstream" $upstream "instances" (len $servers) }}
+{{- $_ := sprig_set @SERVED@ $port $name }}
+{{- $upstream := printf "@PREFIX@tcp_%s.%s" (toLower $name) $port }}
+{{- $report := sprig_dict "kind" "served" "side" "tcp"@REPORT_SCOPE@ "service" $name "port" (parseInt $port) "upstream" $upstream "instances" (len $servers) }}
 {{- $versions := $here.versions }}
 @REPORT@
 @UPSTREAM@
 server {
 @LISTEN@
+@GUARD@
     proxy_pass {{ $upstream }};
 @SERVER@
 {{- if eq $here.proxied (len $servers) }}
@@ -286,7 +289,7 @@ _ADD = r"""
 {{- else if ge (len $servers) @MAX_INSTANCES@ }}{{ $why = "max_instances are already used" }}
 {{- end }}
 {{- if $why }}
-{{- template "skip instance" (sprig_dict "service" $name "instance" . "reason" $why) }}
+{{- template "skip @SKIP@instance" (sprig_dict "service" $name "instance" . "reason" $why) }}
 {{- else }}
 {{- $_ := sprig_set $servers $server $weight }}
 @VERSION@
@@ -311,15 +314,25 @@ _FOOTER = r"""
 {{- template "skips" }}
 """
 
+# Which service a connection belongs to, by the port. On the internal side the address tells the same ports apart.
 _SERVICE_MAP = r"""
-map $server_port $edge_tcp_service {
+map $server_port @VARIABLE@ {
     default "";
 @TLS_SERVICE@
+@PORTS@
+}
+@INTERNAL@"""
+_SERVICE_MAP_PORTS = r"""
 {{- range $port, $name := $served }}
     {{ $port }} "{{ $name }}";
+{{- end }}"""
+_SERVICE_MAP_INTERNAL = r"""
+map "$server_addr:$server_port" $edge_tcp_service {
+    default $edge_public_service;
+{{- range $port, $name := $inside }}
+@ENTRIES@
 {{- end }}
 }"""
-
 
 _TLS_SERVICE_PASSED = r"""
 {{- if $sni }}
@@ -358,12 +371,78 @@ def _tls_servers(settings: dict[str, t.Any], server: str, tls_listen: str) -> st
     )
 
 
+def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
+    """The services of one scope that have a port of their own."""
+    inside = settings["internal"] if scope.skip else None
+    tag, allowed = (inside["tcp_tag"], inside["tcp_ports"]) if inside else (settings["tcp_tag"], settings["tcp_ports"])
+    reserved = {*settings["reserved_ports"], settings["http_port"], settings["tls_port"]}
+    if settings["internal"]["listen_addresses"]:
+        reserved.add(settings["internal"]["http_port"])
+    # A socket option would make nginx bind to this address apart from the public side's, which has all addresses; keep-alive is theirs.
+    more = "" if inside else " so_keepalive=on"
+    guard = [f"    allow {network};" for network in inside["allowed_networks"]] + ["    deny all;"] if inside else []
+    blocks = _blocks(settings, scope)
+    return "".join(
+        [
+            fill(
+                _PORT,
+                skip=scope.skip,
+                port=go_string(PORT),
+                reserved=" ".join(map(str, sorted(reserved))),
+                allowed=go_ranges("$port", allowed),
+            ),
+            fill(_NAMES, tcp_tag=tag, skip=scope.skip, name_check=NAME_CHECK, name_with_port=go_string(NAME_WITH_PORT)),
+            fill(
+                _SERVICES,
+                tcp_tag=tag,
+                skip=scope.skip,
+                report_scope=scope.report,
+                prefix=scope.prefix,
+                served="$inside" if inside else "$served",
+                true=go_string(TRUE),
+                false=go_string(FALSE),
+                proxy_protocol=int(settings["proxy_protocol"]),
+                listen="\n".join(f"    listen {address}{{{{ $port }}}}{more};" for address in scope.listen),
+                guard="\n".join(guard),
+                server=server,
+                **blocks,
+            ),
+        ]
+    )
+
+
+def _blocks(settings: dict[str, t.Any], scope: Scope) -> dict[str, t.Any]:
+    return {
+        "instance": instance_check(settings),
+        "add": fill(_ADD, skip=scope.skip, max_instances=settings["max_instances"], version=VERSION_COUNT),
+        "report": _REPORT,
+        "upstream": fill(_UPSTREAM, zone=zone_size("(len $servers)"), servers=upstream_servers("$servers", settings)),
+        "max_services": settings["max_services"],
+    }
+
+
+def _service_map(settings: dict[str, t.Any], found: dict[str, Scope]) -> str:
+    """For the access log: stream has no ``set`` in nginx 1.18."""
+    internal = ""
+    if "internal" in found:
+        addresses = settings["internal"]["listen_addresses"]
+        internal = fill(_SERVICE_MAP_INTERNAL, entries="\n".join(f'    "{address}:{{{{ $port }}}}" "{{{{ $name }}}}";' for address in addresses))
+    tls = ""
+    if "public" in found:
+        tls = _TLS_SERVICE_ENDED if settings["tls"]["certificates"] else fill(_TLS_SERVICE_PASSED, tls_port=settings["tls_port"])
+    return fill(
+        _SERVICE_MAP,
+        variable="$edge_public_service" if internal else "$edge_tcp_service",
+        tls_service=tls,
+        ports=_SERVICE_MAP_PORTS if "public" in found else "",
+        internal=internal,
+    )
+
+
 def tcp_template(edge: t.Any) -> str:
     """The consul-template source that renders the edge's stream side; raises ``EdgeError`` on a wrong description."""
     settings = check_edge(edge)
-    addresses = listen_addresses(settings)
     log = settings["tcp_access_log"]
-    reserved = sorted({*settings["reserved_ports"], settings["http_port"], settings["tls_port"]})
     server = "\n".join(
         [
             f"    proxy_connect_timeout {settings['connect_timeout']};",
@@ -375,7 +454,8 @@ def tcp_template(edge: t.Any) -> str:
             "    access_log off;" if log == "off" else f"    access_log {log} edge_tcp;",
         ]
     )
-    ended = bool(settings["tls"]["certificates"])
+    found = scopes(settings)
+    ended = bool(settings["tls"]["certificates"]) and "public" in found
     log_format = ""
     if log != "off":
         log_format = fill(_LOG_JSON if settings["log_format"] == "json" else _LOG_TEXT, port="$edge_port" if ended else "$server_port")
@@ -385,41 +465,21 @@ def tcp_template(edge: t.Any) -> str:
         map_hash=f"map_hash_bucket_size {bucket};\nmap_hash_max_size 16384;" if bucket else "",
         log_format=log_format,
     )
-    blocks = {
-        "instance": instance_check(settings),
-        "add": fill(_ADD, max_instances=settings["max_instances"], version=VERSION_COUNT),
-        "report": _REPORT,
-        "upstream": fill(_UPSTREAM, zone=zone_size("(len $servers)"), servers=upstream_servers("$servers", settings)),
-        "max_services": settings["max_services"],
-    }
-    tls_listen = "\n".join(f"    listen {address}{settings['tls_port']} so_keepalive=on;" for address in addresses)
-    service_map = ""
-    if log != "off":
-        service_map = fill(_SERVICE_MAP, tls_service=_TLS_SERVICE_ENDED if ended else fill(_TLS_SERVICE_PASSED, tls_port=settings["tls_port"]))
-    parts = [
-        header + "\n",
-        common_defines("tcp", settings),
-        fill(_PORT, port=go_string(PORT), reserved=" ".join(map(str, reserved)), allowed=go_ranges("$port", settings["tcp_ports"])),
-        fill(_NAMES, tcp_tag=settings["tcp_tag"], name_check=NAME_CHECK, name_with_port=go_string(NAME_WITH_PORT)),
-        fill(
-            _SERVICES,
-            tcp_tag=settings["tcp_tag"],
-            true=go_string(TRUE),
-            false=go_string(FALSE),
-            proxy_protocol=int(settings["proxy_protocol"]),
-            listen="\n".join(f"    listen {address}{{{{ $port }}}} so_keepalive=on;" for address in addresses),
-            server=server,
-            **blocks,
-        ),
-        fill(
-            _TLS,
-            claims=host_claims(settings["tls_tag"], settings),
-            tls_tag=settings["tls_tag"],
-            tls_port=settings["tls_port"],
-            domain=settings["domain"],
-            tls_servers=_tls_servers(settings, server, tls_listen),
-            **blocks,
-        ),
-        fill(_FOOTER, service_map=service_map),
-    ]
+    parts = [header + "\n", common_defines("tcp", settings)]
+    for name, scope in found.items():
+        parts.append(_ports(settings, scope, server))
+        if name == "public":
+            tls_listen = "\n".join(f"    listen {address}{settings['tls_port']} so_keepalive=on;" for address in scope.listen)
+            parts.append(
+                fill(
+                    _TLS,
+                    claims=host_claims(settings["tls_tag"], settings, scope),
+                    tls_tag=settings["tls_tag"],
+                    tls_port=settings["tls_port"],
+                    domain=settings["domain"],
+                    tls_servers=_tls_servers(settings, server, tls_listen),
+                    **_blocks(settings, scope),
+                )
+            )
+    parts.append(fill(_FOOTER, service_map="" if log == "off" else _service_map(settings, found)))
     return without_blank_lines("".join(parts)) + "\n"

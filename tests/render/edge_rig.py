@@ -296,9 +296,9 @@ class Backends:
             server.server_close()
 
 
-def ask(port: int, host: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+def ask(port: int, host: str, headers: dict[str, str] | None = None, *, at: str = "127.0.0.1", source: str = "") -> tuple[int, str]:
     """Status and body of one request to the edge."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection(at, port, timeout=10, source_address=(source, 0) if source else None)
     try:
         connection.request("GET", "/", headers={"Host": host, **(headers or {})})
         answer = connection.getresponse()
@@ -307,10 +307,10 @@ def ask(port: int, host: str, headers: dict[str, str] | None = None) -> tuple[in
         connection.close()
 
 
-def say(port: int, line: str) -> str:
+def say(port: int, line: str, *, at: str = "127.0.0.1", source: str = "") -> str:
     """What a TCP service answers to a line; an empty text when the connection is closed or refused."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        with socket.create_connection((at, port), 10, (source, 0) if source else None) as connection:
             connection.sendall(line.encode() + b"\n")
             return connection.makefile().readline().strip()
     except OSError:

@@ -125,6 +125,15 @@ REFUSED = [
     ("canary", {"by": "cookie"}, "canary.by: 'cookie' is not allowed, it must be one of request, client"),
     ("canary", {"shares": 5}, "canary.'shares' is not a known key, the nearest known key is share"),
     ("max_services", 0, "max_services"),
+    ("public", "no", "public: 'no' is not allowed, it must be true or false"),
+    ("internal", {"listen_addresses": ["0.0.0.0"]}, "internal.listen_addresses[0]: '0.0.0.0' is not allowed, it must be an address of the node itself"),
+    ("internal", {"listen_addresses": ["::"]}, "internal.listen_addresses[0]"),
+    ("internal", {"listen_addresses": ["docker0"]}, "internal.listen_addresses[0]"),
+    ("internal", {"domain": "a b"}, "internal.domain: 'a b' is not allowed"),
+    ("internal", {"http_port": 0}, "internal.http_port: 0 is not allowed"),
+    ("internal", {"http_tag": "a.b"}, "internal.http_tag: 'a.b' is not allowed"),
+    ("internal", {"tcp_ports": ["2-1"]}, "internal.tcp_ports[0]: '2-1' is not allowed"),
+    ("internal", {"allowed_networks": ["10.0.0.1/8"]}, "internal.allowed_networks[0]: '10.0.0.1/8' is not allowed"),
     ("tls", [], "tls: [] is not allowed, it must be a dictionary"),
     ("tls", {"certificate": []}, "tls.'certificate' is not a known key, the nearest known key is certificates"),
     ("tls", {"certificates": {"name": "apps"}}, "tls.certificates: {'name': 'apps'} is not allowed, it must be a list"),
@@ -170,6 +179,36 @@ def test_accepted(key: str, value: t.Any, expected: t.Any) -> None:
 def test_refused(key: t.Any, value: t.Any, message: str) -> None:
     with pytest.raises(EdgeError) as caught:
         check_edge({**MINIMAL, key: value})
+    assert message in str(caught.value)
+    assert len(caught.value.errors) == 1
+
+
+INSIDE = {"listen_addresses": ["172.17.0.1"]}
+
+
+def test_internal() -> None:
+    checked = check_edge({**MINIMAL, "internal": {"listen_addresses": ["172.17.0.1", "FD00::1"]}, "public": False})
+    assert checked["internal"]["listen_addresses"] == ("172.17.0.1", "fd00::1")
+    assert checked["internal"]["domain"] == "internal.apps.example"
+    assert check_edge({**MINIMAL, "internal": {**INSIDE, "domain": "Inside.Example"}})["internal"]["domain"] == "inside.example"
+
+
+@pytest.mark.parametrize(
+    ("edge", "message"),
+    [
+        ({"public": False}, "public: False is not allowed, it must be true where internal.listen_addresses is empty"),
+        ({"internal": {**INSIDE, "domain": "apps.example"}}, "internal.domain: 'apps.example' is not allowed, it must differ from domain"),
+        (
+            {"internal": INSIDE, "listen_addresses": ["192.0.2.1", "172.17.0.1"]},
+            "internal.listen_addresses: '172.17.0.1' is not allowed, it must differ from those of listen_addresses",
+        ),
+        ({"internal": {**INSIDE, "http_port": 443}}, "internal.http_port: 443 is not allowed, it must differ from tls_port"),
+        ({"domain": ".".join(["a" * 60] * 3), "internal": INSIDE}, "internal.domain"),
+    ],
+)
+def test_the_internal_side_is_apart(edge: dict[str, t.Any], message: str) -> None:
+    with pytest.raises(EdgeError) as caught:
+        check_edge({**MINIMAL, **edge})
     assert message in str(caught.value)
     assert len(caught.value.errors) == 1
 
@@ -262,7 +301,7 @@ def _documented(option: Option) -> dict[str, t.Any]:
         entry["suboptions"] = {inner.name: _documented(inner) for inner in option.suboptions}
     if option.kind == "dict":
         entry["default"] = {}
-    elif not option.required:
+    elif not option.required and option.default is not None:
         entry["default"] = list(option.default) if option.kind == "list" else option.default
     if option.choices:
         entry["choices"] = list(option.choices)
@@ -304,7 +343,9 @@ def _table() -> str:
     for prefix, option in options:
         options += [(f"{prefix}{option.name}{'[]' if option.kind == 'list' else ''}.", inner) for inner in option.suboptions]
         shown = list(option.default) if option.kind == "list" else option.default
-        default = "required" if option.required else "see below" if option.kind == "dict" else f"`{json.dumps(shown)}`"
+        default = f"`{json.dumps(shown)}`"
+        if option.required or option.kind == "dict" or option.default is None:
+            default = "required" if option.required else "see below" if option.kind == "dict" else "see the text"
         choices = [f"One of {', '.join(f'`{choice}`' for choice in option.choices)}."] if option.choices else []
         span = [f"From {option.minimum} to {option.maximum}."] if option.kind == "int" else []
         rows.append(f"| `{prefix}{option.name}` | {default} | {_plain(' '.join([*option.description, *choices, *span]))} |")

@@ -23,7 +23,7 @@ GENERATORS = {"http": http_template, "tcp": tcp_template}
 BASE = {"domain": "apps.example"}
 
 # What an option of a dictionary needs around it to have an effect.
-AROUND: dict[str, t.Any] = {"tls": {"certificates": [{"name": "apps"}]}}
+AROUND: dict[str, t.Any] = {"tls": {"certificates": [{"name": "apps"}]}, "internal": {"listen_addresses": ["172.17.0.1"]}}
 
 # One case for every option; its golden file is the difference that it makes to the default source of each side.
 OPTIONS: dict[str, t.Any] = {
@@ -62,6 +62,14 @@ OPTIONS: dict[str, t.Any] = {
     "canary.by": "client",
     "canary.header": "X-Gray",
     "canary.cookie": "",
+    "public": False,
+    "internal.listen_addresses": ["172.17.0.1", "fd00::1"],
+    "internal.domain": "inside.example",
+    "internal.http_port": 8080,
+    "internal.http_tag": "http",
+    "internal.tcp_tag": "tcp",
+    "internal.tcp_ports": [5432],
+    "internal.allowed_networks": ["10.0.0.0/8"],
     "tls.certificates": [{"name": "apps"}, {"name": "shop", "host_names": ["shop.apps.example", "cart.apps.example"]}],
     "tls.https": "both",
     "tls.profile": "modern",
@@ -96,6 +104,10 @@ def test_default_source(side: str) -> None:
 def _edges(option: str) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
     """The edge description without and with the option's case."""
     outer, dot, inner = option.partition(".")
+    if option == "public":
+        # Without a public side there must be an internal one.
+        base = {**BASE, "internal": AROUND["internal"]}
+        return base, {**base, "public": False}
     if not dot:
         return BASE, {**BASE, option: OPTIONS[option]}
     around = {} if inner in AROUND.get(outer, {}) else AROUND.get(outer, {})
@@ -126,7 +138,15 @@ def test_every_option_has_a_golden_file() -> None:
 
 
 # The sources in which everything is switched on that a description can switch on.
-FORMS = {"defaults": BASE, "tls": {**BASE, "tls": {"certificates": OPTIONS["tls.certificates"]}, "trusted_proxies": ["192.0.2.0/24"]}}
+FORMS = {
+    "defaults": BASE,
+    "all": {
+        **BASE,
+        "tls": {"certificates": OPTIONS["tls.certificates"]},
+        "internal": {"listen_addresses": OPTIONS["internal.listen_addresses"]},
+        "trusted_proxies": ["192.0.2.0/24"],
+    },
+}
 forms = pytest.mark.parametrize("form", FORMS)
 
 
@@ -139,7 +159,9 @@ def test_shape(side: str, form: str) -> None:
     assert text.count("{{") == text.count("}}")
     assert not re.search(r"@[A-Z_]+@", text)
     # Whatever is asked of Consul about one service carries a checked name, and nothing is asked about everything but the list of names.
-    assert set(re.findall(r"\bservice \(([^)]*)\)", text)) <= {f'printf "{tag}.%s|any" $name' for tag in ("http", "tcp", "tls")}
+    assert set(re.findall(r"\bservice \(([^)]*)\)", text)) <= {
+        f'printf "{tag}.%s|any" $name' for tag in ("http", "tcp", "tls", "http-internal", "tcp-internal")
+    }
     assert not re.search(r"\b(key|ls|tree|env|file|secret|plugin|writeToFile|sockaddr|timestamp|sprig_env|sprig_getHostByName)\b [\"`(]", text)
 
 
