@@ -158,6 +158,10 @@ def _docker_run(container: str, image: str, ports: t.Sequence[str], labels: t.Se
     return [*command, "-l", LABEL, *extra, image]
 
 
+# Where the edge has certificates, these services are asked over HTTP all the same.
+_HTTP = ["SERVICE_TAGS=http", "SERVICE_EDGE_HTTPS=both"]
+
+
 def run_commands(context: Context) -> dict[str, list[str]]:
     """The command that starts each container, as a user would type it, in the order in which they are started."""
     backend = f"http://{context.consul_name('httpbackend')}:{BACKEND_PORT}"
@@ -167,9 +171,7 @@ def run_commands(context: Context) -> dict[str, list[str]]:
         "acceptance-httpbackend": _docker_run(
             "acceptance-httpbackend", "trinode/httpbackend:v1.0.0", ["-p", f"{BACKEND_PORT}:{BACKEND_PORT}"], ["SERVICE_NAME=httpbackend"]
         ),
-        "acceptance-httpfront": _docker_run(
-            "acceptance-httpfront", "trinode/httpfront:v1.0.0", ["-P"], ["SERVICE_NAME=httpfront", "SERVICE_TAGS=http"], environment
-        ),
+        "acceptance-httpfront": _docker_run("acceptance-httpfront", "trinode/httpfront:v1.0.0", ["-P"], ["SERVICE_NAME=httpfront", *_HTTP], environment),
         "acceptance-tcpfront": _docker_run("acceptance-tcpfront", "trinode/tcpfront:v1.0.0", ["-P"], ["SERVICE_NAME=tcpfront-9999", "SERVICE_TAGS=tcp"]),
         "acceptance-httpsfront": _docker_run(
             "acceptance-httpsfront",
@@ -178,17 +180,15 @@ def run_commands(context: Context) -> dict[str, list[str]]:
             ["SERVICE_NAME=httpsfront", "SERVICE_TAGS=tls,tcp", f"SERVICE_EDGE_PORT={TLS_OWN_PORT}"],
             ["-v", f"{context.directory}/tls:/tls:ro"],
         ),
-        "acceptance-httplast": _docker_run("acceptance-httplast", "trinode/httpbackend:v1.0.0", ["-P"], ["SERVICE_NAME=httplast", "SERVICE_TAGS=http"]),
-        "acceptance-httpfront-4": _docker_run(
-            "acceptance-httpfront-4", "trinode/httpfront:v1.0.0", ["-P"], ["SERVICE_NAME=httpfront", "SERVICE_TAGS=http"], environment
-        ),
+        "acceptance-httplast": _docker_run("acceptance-httplast", "trinode/httpbackend:v1.0.0", ["-P"], ["SERVICE_NAME=httplast", *_HTTP]),
+        "acceptance-httpfront-4": _docker_run("acceptance-httpfront-4", "trinode/httpfront:v1.0.0", ["-P"], ["SERVICE_NAME=httpfront", *_HTTP], environment),
         "acceptance-httpfront-canary": _docker_run(
             "acceptance-httpfront-canary",
             "trinode/httpfront:v2.0.0",
             ["-P"],
             [
                 "SERVICE_NAME=httpfront",
-                "SERVICE_TAGS=http",
+                *_HTTP,
                 "SERVICE_VERSION=v2.0.0",
                 "SERVICE_EDGE_CANARY=true",
                 f"SERVICE_EDGE_CANARY_SHARE={CANARY_SHARE}",

@@ -194,6 +194,76 @@ def test_an_operators_port_is_not_taken(serving: Edge) -> None:
     assert serving.apply()["outcome"] == "unchanged" and serving.workers() == workers
 
 
+# An address that no host has (RFC 5737): what the address of Docker's bridge is while Docker does not run.
+ABSENT = "192.0.2.77"
+
+
+def internal(http_port: int, tcp_port: int) -> tuple[str, str]:
+    """A service that is reached at an address of its own, as http and as tcp."""
+    lines = [
+        {"kind": "served", "side": "http", "service": "inner", "scope": "internal", "host": "inner.test", "port": http_port},
+        {"kind": "served", "side": "tcp", "service": "inner", "scope": "internal", "port": tcp_port, "upstream": "internal_tcp_inner"},
+    ]
+    http = f'#! {json.dumps(lines[0])}\nserver {{ listen {ABSENT}:{http_port}; server_name inner.test; return 200 "inner\\n"; }}\n'
+    upstream = "upstream internal_tcp_inner { server 127.0.0.1:9; }\n"
+    return http, f"#! {json.dumps(lines[1])}\n{upstream}server {{ listen {ABSENT}:{tcp_port}; proxy_pass internal_tcp_inner; }}\n"
+
+
+def test_an_address_that_is_not_there_costs_only_what_wants_it(serving: Edge) -> None:
+    """Also while nginx is down: the public side must come up without Docker."""
+    http, stream = internal(serving.free_port(), serving.free_port())
+    serving.stage(serving.http("one", "two") + http, serving.stream() + stream)
+    result = serving.apply("--strict")
+    assert result["outcome"] == "applied", result
+    assert result["message"].count("can't be used: Cannot assign requested address") == 2
+    assert old_traffic(serving)
+    document = serving.status()
+    assert document["up_to_date"]
+    assert {(entry["service"], entry["side"], entry["scope"]) for entry in document["skipped"]} == {("inner", "http", "internal"), ("inner", "tcp", "internal")}
+    assert {(entry["side"], entry["service"]) for entry in document["services"]} == {("http", "one"), ("http", "two"), ("tcp", "echo")}
+    workers = serving.workers()
+    assert serving.apply()["outcome"] == "unchanged" and serving.workers() == workers
+    serving.stop()
+    assert serving.apply("--strict")["outcome"] == "repaired"
+    assert old_traffic(serving)
+
+
+def test_an_address_goes_while_nginx_is_down(serving: Edge) -> None:
+    """The live generation wants a socket that can't be had any more: the next run starts nginx without it."""
+    port = serving.free_port()
+    serving.stage(serving.http("one", "two") + f"server {{ listen 127.0.0.1:{port}; server_name inner.test; }}\n")
+    assert serving.apply("--strict")["outcome"] == "applied"
+    serving.stop()
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", port))
+        holder.listen()
+        result = serving.apply("--strict")
+        assert result["outcome"] == "applied" and f'left out server "inner.test": 127.0.0.1:{port}/tcp is held by' in result["message"], result
+        assert old_traffic(serving)
+    assert serving.apply("--strict")["outcome"] == "applied"
+    assert port_open(port)
+
+
+def test_an_address_may_be_absent_where_nginx_listens_on_all(edge: Edge) -> None:
+    """There, nginx tells the sides apart by the address that a connection came to, and has one socket for both."""
+    (edge.base / "http.conf").write_text(f'server {{ listen {edge.http_port} default_server; server_name _; return 404 "unknown\\n"; }}\n')
+    http = internal(edge.http_port, edge.tcp_port)[0]
+    edge.stage(edge.http("one", "two").replace("listen 127.0.0.1:", "listen ") + http, edge.stream())
+    result = edge.apply("--strict")
+    assert result["outcome"] == "applied" and "left out" not in result["message"], result
+    assert old_traffic(edge) and edge.ask("inner")[0] == 404
+    assert edge.status()["skipped"] == []
+    assert edge.apply()["outcome"] == "unchanged"
+
+
+def test_what_the_site_itself_needs_is_not_left_out(serving: Edge) -> None:
+    (serving.base / "http.conf").write_text(f"server {{ listen {ABSENT}:{serving.http_port} default_server; }}\n")
+    result = serving.apply("--strict")
+    assert (result["outcome"], result["blame"]) == ("failed", "host")
+    assert f"{ABSENT}:{serving.http_port}/tcp can't be used: Cannot assign requested address" in result["message"]
+    assert old_traffic(serving)
+
+
 def test_a_hook_that_is_not_read_is_an_error(serving: Edge) -> None:
     (serving.etc / "conf.d" / "00-edge.conf").unlink()
     serving.stage(serving.http("one"))

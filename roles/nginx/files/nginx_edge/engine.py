@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from . import state as states
 from .check import check_tree
-from .nginxconf import ConfigError, Document, Listener, certificates, clash, listeners, objections, parse_listen
+from .nginxconf import ConfigError, Document, LeftOut, Listener, certificates, clash, listeners, objections, parse_listen
 from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, render
 from .report import as_lines, dropped_too_many, served
 from .system import Config, Lock, Nginx, Trouble, read_staged, read_text, remove_tree, replace_file, swap_link, sync_path, write_file
@@ -176,17 +176,23 @@ class Engine:
         """The tree for what is wanted, as far as its sockets can be had now."""
         config, master = self.config, self.nginx.master()
         complete = render(wanted, {}, generation, config.state_dir, config.status_port, config.places)
-        needed = wanted.listeners(config.status_port)
-        unusable = self.nginx.unusable(complete.listeners, master)
-        for listener in sorted(needed & unusable.keys()):
-            raise Trouble("host", f"{listener} {unusable[listener]}; free it, or give the edge another port or address")
+        missing = self.nginx.unusable(complete.listeners, master)
+        for listener in sorted(wanted.needed(config.status_port) & missing.keys()):
+            raise Trouble("host", f"{listener} {missing[listener]}; free it, or give the edge another port or address")
         foreign = [Listener(*entry) for entry in self.state["foreign"]]
+        http_side = wanted.listeners(config.status_port)
+        unusable = {
+            "http": {listener: missing[listener] for listener in listeners(wanted.http) & missing.keys()},
+            "tcp": {listener: missing[listener] for listener in listeners(wanted.stream) & missing.keys()},
+        }
         for listener in listeners(wanted.stream):
-            if any(clash(listener, other) for other in needed):
-                unusable[listener] = "is the http side's"
+            if any(clash(listener, other) for other in http_side):
+                unusable["tcp"][listener] = "is the http side's"
             elif any(clash(listener, other) for other in foreign):
-                unusable[listener] = "is used by the operator's own nginx configuration"
-        return render(wanted, unusable, generation, config.state_dir, config.status_port, config.places) if unusable else complete
+                unusable["tcp"][listener] = "is used by the operator's own nginx configuration"
+        if not any(unusable.values()):
+            return complete
+        return render(wanted, unusable, generation, config.state_dir, config.status_port, config.places)
 
     def on_disk(self, generation: str, files: dict[str, str]) -> bool:
         """Whether a tree is exactly these files."""
@@ -463,8 +469,19 @@ class Engine:
         self.step("verified")
         self.commit(generation, note, services)
         self.step("committed")
-        left_out = "".join(f"; left out {subject}: {listener} {reason}" for subject, listener, reason in rendered.left_out)
-        return Result("applied", f"generation {generation} is live: {len(services)} services{left_out}", generation, True, changed=True)
+        message = f"generation {generation} is live: {len(services)} services{self._told(rendered.left_out)}"
+        return Result("applied", message, generation, True, changed=True)
+
+    @staticmethod
+    def _told(left_out: list[LeftOut]) -> str:
+        """What was left out, by the reason: a thousand servers may want the same socket."""
+        by_reason: dict[tuple[Listener, str], list[str]] = {}
+        for one in left_out:
+            by_reason.setdefault((one.listener, one.reason), []).append(one.subject)
+        return "".join(
+            f"; left out {', '.join(subjects[:3])}{f' and {len(subjects) - 3} more' if len(subjects) > 3 else ''}: {listener} {reason}"
+            for (listener, reason), subjects in by_reason.items()
+        )
 
     def tested(self, wanted: Wanted, generation: str) -> Rendered:
         """Build a tree and let nginx test it; once more if the operator's own servers turn out to use a port of it."""

@@ -198,7 +198,22 @@ def clash(one: Listener, other: Listener) -> bool:
     return one.address == other.address or ANY_IPV4 in (one.address, other.address) or ANY_IPV6 in (one.address, other.address)
 
 
-def without_listeners(document: Document, unusable: dict[Listener, str]) -> tuple[str, list[tuple[str, Listener, str]]]:
+class LeftOut(NamedTuple):
+    """A server block that nginx can't have, because of one of its sockets."""
+
+    subject: str
+    listener: Listener
+    reason: str
+    # Its names, and what it passes connections to, to find the service that it belongs to.
+    names: tuple[str, ...]
+    upstream: str
+
+
+def _words(directive: Directive, name: str) -> tuple[str, ...]:
+    return tuple(word for inner in directive.block or [] if inner.name == name for word in inner.args)
+
+
+def without_listeners(document: Document, unusable: dict[Listener, str]) -> tuple[str, list[LeftOut]]:
     """The text without the server blocks that want an unusable socket; line numbers stay. Also what was left out and why."""
     text, removed, pieces, position = document.text, [], [], 0
     for directive in document.directives:
@@ -207,7 +222,8 @@ def without_listeners(document: Document, unusable: dict[Listener, str]) -> tupl
         wanted = [listener for listener in server_listeners(directive) if listener in unusable]
         if not wanted:
             continue
-        removed.append((describe(directive), wanted[0], unusable[wanted[0]]))
+        upstream = "".join(_words(directive, "proxy_pass")[:1])
+        removed.append(LeftOut(describe(directive), wanted[0], unusable[wanted[0]], _words(directive, "server_name"), upstream))
         lines = text.count("\n", directive.start, directive.end)
         pieces += [text[position : directive.start], f"# left out: {wanted[0]} {unusable[wanted[0]]}", "\n" * lines]
         position = directive.end

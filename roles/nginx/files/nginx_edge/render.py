@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .nginxconf import Document, Listener, Places, certificates, listeners, with_certificates, without_listeners
+from .nginxconf import Document, LeftOut, Listener, Places, certificates, listeners, with_certificates, without_listeners
 from .report import as_lines, build_report
 
 STATUS = """\
@@ -81,8 +81,12 @@ class Wanted(NamedTuple):
     base: Document
 
     def listeners(self, status_port: int) -> set[Listener]:
-        """Sockets that the http side can't do without."""
-        return listeners(self.http) | listeners(self.base) | {Listener("tcp", "127.0.0.1", status_port)}
+        """Sockets of the http side."""
+        return listeners(self.http) | self.needed(status_port)
+
+    def needed(self, status_port: int) -> set[Listener]:
+        """Sockets that the edge can't do without: those of the site's own part. Any other costs only the services behind it."""
+        return listeners(self.base) | {Listener("tcp", "127.0.0.1", status_port)}
 
 
 class Rendered(NamedTuple):
@@ -90,25 +94,30 @@ class Rendered(NamedTuple):
 
     files: dict[str, str]
     listeners: set[Listener]
-    left_out: list[tuple[str, Listener, str]]
+    left_out: list[LeftOut]
 
 
-def render(wanted: Wanted, unusable: dict[Listener, str], generation: str, state_dir: str, status_port: int, places: Places) -> Rendered:
-    """The tree of a generation, without the tcp servers whose socket can't be had. Certificates are part of it: they change and go back with it."""
+def render(wanted: Wanted, unusable: dict[str, dict[Listener, str]], generation: str, state_dir: str, status_port: int, places: Places) -> Rendered:
+    """The tree of a generation, without the servers whose socket can't be had (by side). Certificates are part of it: they change and go back with it."""
     tree = f"{state_dir}/trees/{generation}"
     source = wanted.source
-    stream, left_out = without_listeners(wanted.stream, unusable)
+    documents, left_out = {"http": wanted.http, "tcp": wanted.stream}, {}
+    for side, document in documents.items():
+        if unusable.get(side):
+            text, left_out[side] = without_listeners(document, unusable[side])
+            documents[side] = Document(text)
+    http, stream = documents["http"], documents["tcp"]
     report = build_report(generation, {"http": source.http, "tcp": source.stream}, left_out)
     files = {
         "main/edge.conf": MAIN.format(base=source.base_main, tree=tree),
         "http/00-base.conf": source.base_http,
         "http/10-status.conf": STATUS.format(port=status_port, generation=generation, state_dir=state_dir, tree=tree),
-        EDGE_HTTP: with_certificates(wanted.http, places, f"{tree}/{CERTIFICATES}"),
-        **{f"{CERTIFICATES}/{name}": source.certificates[name] for name in certificates(wanted.http, places)},
-        EDGE_STREAM: stream,
+        EDGE_HTTP: with_certificates(http, places, f"{tree}/{CERTIFICATES}"),
+        **{f"{CERTIFICATES}/{name}": source.certificates[name] for name in certificates(http, places)},
+        EDGE_STREAM: stream.text,
         STAGED_HTTP: source.http,
         STAGED_STREAM: source.stream,
         "report.json": as_lines(report),
     }
-    sockets = wanted.listeners(status_port) | listeners(Document(stream) if left_out else wanted.stream)
-    return Rendered(files, sockets, left_out)
+    sockets = listeners(http) | wanted.needed(status_port) | listeners(stream)
+    return Rendered(files, sockets, [one for side in left_out.values() for one in side])

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from .nginxconf import Document, Listener
+from .nginxconf import Document, LeftOut
 
 _LINE = re.compile(r"^[ \t]*#!(.*)$", re.MULTILINE)
 MAX_LINES = 20000
@@ -55,18 +55,39 @@ def served(side: str, text: str) -> set[str]:
     return {f"{side}/{name}" for name in names}
 
 
-def build_report(generation: str, texts: dict[str, str], left_out: list[tuple[str, Listener, str]]) -> dict[str, Any]:
+def _lost(side: str, entry: dict[str, Any], left_out: list[LeftOut]) -> LeftOut | None:
+    """The server block that a served service lost."""
+    for one in left_out:
+        if side == "http":
+            lost = entry.get("host") in one.names
+        elif one.upstream and not one.upstream.startswith("$") and "upstream" in entry:
+            lost = entry["upstream"] == one.upstream
+        else:
+            lost = entry.get("port") in (one.listener.port, str(one.listener.port))
+        if lost:
+            return one
+    return None
+
+
+def build_report(generation: str, texts: dict[str, str], left_out: dict[str, list[LeftOut]]) -> dict[str, Any]:
     """The machine-readable report beside a configuration. Holds nothing that changes when nothing changed."""
     kinds: dict[str, list[dict[str, Any]]] = {"served": [], "skipped": [], "malformed": [], "other": []}
-    ports = {listener.port for _, listener, _ in left_out}
     for side, text in texts.items():
+        gone = left_out.get(side, [])
+        told: set[LeftOut] = set()
         for entry in report_lines(text):
             entry.setdefault("side", side)
-            if side == "tcp" and entry["kind"] == "served" and entry.get("port") in ports | {str(port) for port in ports}:
-                continue
-            kinds[entry["kind"] if entry["kind"] in kinds else "other"].append(entry)
-    for subject, listener, reason in left_out:
-        kinds["skipped"].append({"kind": "skipped", "side": "tcp", "service": subject, "port": listener.port, "reason": f"{listener} {reason}"})
+            lost = _lost(side, entry, gone) if gone and entry["kind"] == "served" else None
+            if lost:
+                told.add(lost)
+                kept = {key: entry[key] for key in ("side", "scope", "service", "host", "port") if key in entry}
+                kinds["skipped"].append({"kind": "skipped", **kept, "reason": f"{lost.listener} {lost.reason}"})
+            else:
+                kinds[entry["kind"] if entry["kind"] in kinds else "other"].append(entry)
+        for one in gone:
+            if one not in told:
+                entry = {"kind": "skipped", "side": side, "service": one.subject, "port": one.listener.port, "reason": f"{one.listener} {one.reason}"}
+                kinds["skipped"].append(entry)
     return {"schema": 1, "generation": generation, **kinds}
 
 

@@ -452,7 +452,9 @@ class Nginx:
     def unusable(self, wanted: Iterable[Listener], master: int) -> dict[Listener, str]:
         """Sockets that nginx can't get, each with the reason. What another nginx address holds is left to nginx to say."""
         wanted = set(wanted)
-        missing = wanted - self.held(master)
+        # Where it listens on all addresses, nginx has one socket for a port, and a single address needs not even be there yet.
+        covered = {one for one in wanted if one.address not in WILDCARDS and one._replace(address=WILDCARDS[":" in one.address]) in wanted}
+        missing = wanted - covered - self.held(master)
         reasons: dict[Listener, str] = {}
         sockets: list[tuple[Listener, str]] = []
         for listener in sorted(missing):

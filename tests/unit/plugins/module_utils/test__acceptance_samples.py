@@ -36,7 +36,7 @@ def test_commands_are_the_seed_s() -> None:
         "-l trinode.acceptance=1 trinode/httpbackend:v1.0.0"
     )
     front = commands["acceptance-httpfront"]
-    assert {"SERVICE_NAME=httpfront", "SERVICE_TAGS=http", "-P"} <= set(front)
+    assert {"SERVICE_NAME=httpfront", "SERVICE_TAGS=http", "SERVICE_EDGE_HTTPS=both", "-P"} <= set(front)
     assert {"SERVICE_NAME=tcpfront-9999", "SERVICE_TAGS=tcp"} <= set(commands["acceptance-tcpfront"])
     assert all(samples.LABEL in command for command in commands.values())
     assert all(name.startswith(samples.PREFIX) for name in commands)

@@ -17,7 +17,7 @@ from nginx_edge import state as states
 from nginx_edge import system
 from nginx_edge.check import explain, foreign_listeners, mirror
 from nginx_edge.cli import Pace
-from nginx_edge.nginxconf import Document, Listener, Places
+from nginx_edge.nginxconf import Document, LeftOut, Listener, Places
 from nginx_edge.render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, Source, Wanted, render
 from nginx_edge.report import as_lines, build_report, dropped_too_many, report_lines, served
 from nginx_edge.system import Config, Trouble, load_config, not_bound, parse_proc_net
@@ -49,10 +49,32 @@ def test_served_by_report_else_by_upstream() -> None:
     assert served("http", '#! {"kind": "skipped", "service": "a"}\nupstream fallback { }') == set()
 
 
+def left_out(listener: Listener, names: tuple[str, ...] = (), upstream: str = "") -> LeftOut:
+    return LeftOut(f'server "{listener.port}"', listener, "is held by sshd", names, upstream)
+
+
 def test_what_is_left_out_is_skipped_not_served() -> None:
-    report = build_report("000001", {"http": "", "tcp": SERVED}, [('server "9999"', Listener("tcp", "0.0.0.0", 9999), "is held by sshd")])
+    report = build_report("000001", {"http": "", "tcp": SERVED}, {"tcp": [left_out(Listener("tcp", "0.0.0.0", 9999))]})
     assert report["served"] == []
-    assert report["skipped"][0]["reason"] == "0.0.0.0:9999/tcp is held by sshd"
+    assert report["skipped"] == [{"kind": "skipped", "side": "tcp", "service": "echo", "port": 9999, "reason": "0.0.0.0:9999/tcp is held by sshd"}]
+    # A server that belongs to no report line is told by its port.
+    report = build_report("000001", {"http": "", "tcp": ""}, {"tcp": [left_out(Listener("tcp", "0.0.0.0", 9999))]})
+    assert report["skipped"][0]["service"] == 'server "9999"'
+
+
+def test_only_what_was_left_out_is_skipped() -> None:
+    """The same port on two addresses, the same service on two sides."""
+    lines = [
+        {"kind": "served", "service": "echo", "port": 9999, "upstream": "tcp_echo.9999"},
+        {"kind": "served", "service": "echo", "port": 9999, "upstream": "internal_tcp_echo.9999", "scope": "internal"},
+    ]
+    tcp = "\n".join(f"#! {json.dumps(line)}" for line in lines)
+    http = "\n".join(f"#! {json.dumps({'kind': 'served', 'service': 'web', 'host': host, 'port': 80})}" for host in ("web.x", "web.internal.x"))
+    inside = Listener("tcp", "172.17.0.1", 9999)
+    gone = {"http": [left_out(inside, names=("web.internal.x",))], "tcp": [left_out(inside, upstream="internal_tcp_echo.9999")]}
+    report = build_report("000001", {"http": http, "tcp": tcp}, gone)
+    assert [(entry["service"], entry.get("upstream", entry.get("host"))) for entry in report["served"]] == [("web", "web.x"), ("echo", "tcp_echo.9999")]
+    assert [(entry["side"], entry["service"], entry.get("scope")) for entry in report["skipped"]] == [("http", "web", None), ("tcp", "echo", "internal")]
 
 
 @pytest.mark.parametrize(

@@ -120,12 +120,12 @@ def test_clash() -> None:
 
 
 def test_left_out_servers_keep_the_lines_of_the_others() -> None:
-    text = "upstream a { server 1.2.3.4:1; }\nserver {\n  listen 1;\n}\nserver {\n  listen 2;\n  proxy_pass a;\n}\n"
+    text = "upstream a { server 1.2.3.4:1; }\nserver {\n  listen 1;\n  proxy_pass a;\n}\nserver {\n  listen 2;\n  proxy_pass a;\n}\n"
     shorter, removed = without_listeners(Document(text), {tcp(1): "is held by sshd"})
-    assert removed == [('server "1"', tcp(1), "is held by sshd")]
+    assert removed == [('server "1"', tcp(1), "is held by sshd", (), "a")]
     document = Document(shorter)
     assert listeners(document) == {tcp(2)}
-    assert document.line_of(document.directives[1].start) == 5
+    assert document.line_of(document.directives[1].start) == 6
     assert "# left out: 0.0.0.0:1/tcp is held by sshd" in shorter
 
 
