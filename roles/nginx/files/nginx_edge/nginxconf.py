@@ -55,6 +55,7 @@ class Document:
         self.text = text
         self._newlines = [match.start() for match in re.finditer("\n", text)]
         self.directives = self._parse()
+        self.listeners: set[Listener] | None = None
 
     def line_of(self, offset: int) -> int:
         """The line (from 1) of a place in the text."""
@@ -183,12 +184,13 @@ def server_listeners(server: Directive) -> list[Listener]:
 
 
 def listeners(document: Document) -> set[Listener]:
-    """Every socket that the servers of a text want."""
-    found: set[Listener] = set()
-    for directive in document.directives:
-        if directive.name == "server" and directive.block is not None:
-            found.update(server_listeners(directive))
-    return found
+    """Every socket that the servers of a text want. Worked out once for each text."""
+    if document.listeners is None:
+        found = document.listeners = set()
+        for directive in document.directives:
+            if directive.name == "server" and directive.block is not None:
+                found.update(server_listeners(directive))
+    return document.listeners
 
 
 def clash(one: Listener, other: Listener) -> bool:
@@ -285,45 +287,56 @@ def _objection(directive: Directive, places: Places) -> str:
     return ""
 
 
-def _sockets(directives: list[Directive], places: Places) -> Iterator[tuple[Directive, str]]:
-    """Whatever names a unix socket of somebody else, the values of maps too: a variable leads there just as well."""
-    for directive in directives:
-        for word in (directive.name, *directive.args):
-            own = word.split("http://", 1)[-1].startswith(f"unix:{places.sockets}/") and "/../" not in word
-            if "unix:" in word and not own and not (directive.name == "set_real_ip_from" and word == "unix:"):
-                yield directive, f'"{directive.name}" may only name a unix socket in {places.sockets}/'
-        yield from _sockets(directive.block or [], places)
+def _foreign_socket(directive: Directive, places: Places) -> str:
+    """A unix socket of somebody else, in a directive or in the values of a map: a variable leads there just as well."""
+    inner = directive.block if directive.name in VALUE_BLOCKS and directive.block else ()
+    for one in (directive, *inner):
+        for word in (one.name, *one.args):
+            if "unix:" in word:
+                own = word.split("http://", 1)[-1].startswith(f"unix:{places.sockets}/") and "/../" not in word
+                if not own and not (one.name == "set_real_ip_from" and word == "unix:"):
+                    return f'"{one.name}" may only name a unix socket in {places.sockets}/'
+    return ""
 
 
 def objections(document: Document, places: Places) -> list[tuple[int, str]]:
     """(line, reason) of whatever a staged file must not hold."""
     found = []
+    sockets = "unix:" in document.text
     for directive in document.walk():
-        reason = _objection(directive, places)
+        reason = _objection(directive, places) or (_foreign_socket(directive, places) if sockets else "")
         if reason:
             found.append((document.line_of(directive.start), reason))
-    found += [(document.line_of(directive.start), reason) for directive, reason in _sockets(document.directives, places)]
     return found
 
 
 # -- certificates --------------------------------------------------------------------------------------------------------------
 
 
+def _named_certificates(document: Document, places: Places) -> Iterator[tuple[Directive, str]]:
+    """The directives that name one of the edge's own certificates, with its file. nginx knows them in servers and outside, not deeper."""
+    if "ssl_certificate" not in document.text:
+        return
+    for outer in document.directives:
+        for directive in (outer, *(outer.block or ())) if outer.name == "server" else (outer,):
+            if directive.name in CERTIFICATE_DIRECTIVES and (name := _certificate(directive, places)):
+                yield directive, name
+
+
 def certificates(document: Document, places: Places) -> dict[str, int]:
     """The files of the edge's own certificates that a text names, each with the line where it does so first."""
     found: dict[str, int] = {}
-    for directive in document.walk():
-        if directive.name in CERTIFICATE_DIRECTIVES and (name := _certificate(directive, places)):
-            found.setdefault(name, document.line_of(directive.start))
+    for directive, name in _named_certificates(document, places):
+        if name not in found:
+            found[name] = document.line_of(directive.start)
     return found
 
 
 def with_certificates(document: Document, places: Places, directory: str) -> str:
     """The text with the edge's own certificates taken from another directory; line numbers stay."""
     text, pieces, position = document.text, [], 0
-    for directive in document.walk():
-        if directive.name in CERTIFICATE_DIRECTIVES and (name := _certificate(directive, places)):
-            lines = text.count("\n", directive.start, directive.end)
-            pieces += [text[position : directive.start], f"{directive.name} {directory}/{name};", "\n" * lines]
-            position = directive.end
+    for directive, name in _named_certificates(document, places):
+        lines = text.count("\n", directive.start, directive.end)
+        pieces += [text[position : directive.start], f"{directive.name} {directory}/{name};", "\n" * lines]
+        position = directive.end
     return "".join([*pieces, text[position:]])
