@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PYTHON LAB_NETWORK SUITE
 
 .DEFAULT_GOAL := help
-.PHONY: help python-there demo demo-down bench test check lint unit render default artifacts setup clean
+.PHONY: help python-there demo demo-down bench test check fuzz lint unit render default artifacts setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: python-there ## Everything that CI runs
 
 check: python-there ## Linters and unit tests only
 	@$(PYTHON) tools/stages.py check
+
+# The fuzz stage of `test` with more catalogues and a seed of its own; CATALOGUES=, SEED= change both.
+fuzz: python-there ## Generated catalogues, many and new ones (an hour; repeat a run with SEED=)
+	@FUZZ_CATALOGUES=$(or $(CATALOGUES),2000) FUZZ_SEED=$(or $(SEED),random) $(PYTHON) tools/stages.py --verbose fuzz
 
 lint unit render default: python-there ## One test stage with what it needs
 	@$(PYTHON) tools/stages.py --verbose $@

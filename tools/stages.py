@@ -54,6 +54,7 @@ STAGES: dict[str, Stage] = {
     "lint": Stage("tools/lint/run", ("python",), tests=False),
     "unit": Stage("tools/test/pytest unit tests/unit", ("python",), tests=True),
     "render": Stage("tools/test/pytest render tests/render tests/apply", ("python", "artifacts"), tests=True),
+    "fuzz": Stage("tools/test/pytest fuzz tests/fuzz", ("python", "artifacts"), tests=True),
     "default": Stage("tools/test/scenario default", SETUP, nodes=True, tests=True),
     "rejected-input": Stage("tools/test/scenario rejected_input", ("default",), nodes=True, tests=True),
     "artifact": Stage("tools/test/scenario artifact", ("rejected-input",), nodes=True, tests=True),
@@ -70,7 +71,7 @@ GOALS: dict[str, tuple[str, ...]] = {
     "artifacts": ("artifacts",),
     "demo": ("demo-acceptance",),
     "check": ("lint", "unit"),
-    "test": ("lint", "unit", "render", "default", "rejected-input", "artifact"),
+    "test": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact"),
 }
 
 

@@ -1,0 +1,84 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever is registered, the edge serves exactly what the rules say, tells what it refused, and follows on."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from budget import CATALOGUES, FOLLOW, FUZZ, LEAST_CATALOGUES, LEAST_SERVICES, SEED
+from catalogues import catalogues
+from fuzz_rig import Catalogue, Follower, Rig, Settings
+from hypothesis import given, seed
+from oracle import ANOTHER, BAD_NAME, NO_PORT
+
+# Every reason for a refusal that the rules know, without the numbers in it.
+REASONS = {
+    ANOTHER,
+    BAD_NAME,
+    NO_PORT,
+    "edge_weight is 0",
+    "in maintenance",
+    "max_instances are already used",
+    "max_services are already served",
+    "meta edge_canary must be true or false",
+    "meta edge_canary_share must be an integer from N to N",
+    "meta edge_port must be a port from N to N",
+    "meta edge_proxy_protocol must be true or false",
+    "meta edge_weight must be an integer from N to N",
+    "no usable instance",
+    "not healthy",
+    "port N",
+    "port N is not in tcp_ports",
+    "port N is reserved",
+    "the address must be a unicast IPv4 or IPv6 address",
+    "the address must be a unicast IPv4 or IPv6 address, and not loopback",
+    "the host name",
+    "the host name is in reserved_host_names",
+    "the host name is not in host_names",
+    "the port is in backend_reserved_ports",
+    "the port must be from N to N",
+    "the public port must be from N to N",
+    "warns and Weights.Warning is N",
+}
+
+
+@seed(SEED)
+@FUZZ
+@given(catalogue=catalogues())
+def test_any_catalogue(rig: Rig, catalogue: Catalogue) -> None:
+    rig.check(catalogue)
+
+
+def test_enough_was_tried(rig: Rig) -> None:
+    """Runs after the test above, and fails when that has become a small one, or one of harmless catalogues."""
+    share = min(1.0, CATALOGUES / LEAST_CATALOGUES)
+    assert rig.tally.catalogues >= LEAST_CATALOGUES * share, rig.tally
+    assert rig.tally.counts["services"] >= LEAST_SERVICES * share, rig.tally
+    assert rig.tally.counts["exposures served"] >= 1000 * share, rig.tally
+    assert rig.tally.counts["answers of instances"] >= 1500 * share, rig.tally
+    if share == 1.0:
+        assert set(rig.tally.reasons) >= REASONS, f"never met: {sorted(REASONS - set(rig.tally.reasons))}"
+
+
+@pytest.fixture(scope="module")
+def follower(rig: Rig) -> t.Iterator[Follower]:
+    """A consul-template that sees one catalogue after the other."""
+    running = rig.follow(Settings())
+    yield running
+    running.stop()
+
+
+@seed(SEED)
+@FOLLOW
+@given(catalogue=catalogues(4, 12))
+def test_a_running_consul_template_follows_any_catalogue(rig: Rig, follower: Follower, catalogue: Catalogue) -> None:
+    """No registration ends or stops it, and in the end it has what a new process would render."""
+    try:
+        rig.fill(catalogue)
+        follower.shows(rig.render(Settings()))
+    finally:
+        rig.clear()
+    follower.shows(rig.render(Settings()))

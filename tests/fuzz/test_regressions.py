@@ -1,0 +1,207 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Catalogues with a name: what was found once, what is too rare to wait for, and what shows that the net itself has no holes."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+import pytest
+from fuzz_rig import AGENT, BACKEND_PORTS, MARKER, NETWORK, PORTS, Catalogue, Rig
+from grammar import Rogue, read
+from oracle import Instance, Node, Settings
+
+from ansible_collections.trinode.platform.plugins.plugin_utils import _gotemplate
+
+NODE = Node("node-0", NETWORK.address(250, 1))
+OTHER = Node("node-1", NETWORK.address(250, 2))
+
+
+def instance(service: str, number: int = 0, **more: t.Any) -> Instance:
+    """An instance of a service, which is told by its first letter where it has no place of its own."""
+    values: dict[str, t.Any] = {
+        # Consul takes two ids that differ only in case for one.
+        "id": f"{number} {service if service.islower() else service.encode().hex()}",
+        "node": NODE,
+        "address": NETWORK.address(1 + ord(service[0]) % 200, 1 + number),
+        "port": BACKEND_PORTS[0],
+        "tags": ("http",),
+        **more,
+    }
+    values["meta"] = tuple(sorted(values.get("meta", {}).items()))
+    return Instance(service=service, **values)
+
+
+# One of each: what is served in all ways, and what is refused for each kind of reason.
+EVERYTHING = Catalogue(
+    (
+        *(instance("web", number, tags=("http", "tls", "tcp"), meta={"edge_port": str(PORTS.first), "version": f"v{number}"}) for number in range(3)),
+        instance("web", 3, tags=(), id="not exposed"),
+        instance("web", 4, status="critical"),
+        instance("web", 5, status="maintenance"),
+        instance("Web", tags=("http", "tls"), address=NETWORK.address(240, 1)),
+        instance("shop", meta={"edge_weight": "25"}),
+        instance("shop", 1, weights=(3, 1)),
+        instance("shop", 2, meta={"edge_weight": "0"}),
+        instance("shop", 3, meta={"edge_weight": f"1{MARKER}"}),
+        instance("gray"),
+        instance("gray", 1, meta={"edge_canary": "yes", "edge_canary_share": "30"}),
+        instance("db-20002", tags=("tcp",), meta={"edge_proxy_protocol": "true"}),
+        instance("cache", tags=("tcp",), meta={"edge_port": "20002"}),
+        instance("bad", address=f"127.0.0.1; }} server {{ listen 1; }} # {MARKER}"),
+        instance("bad", 1, port=8500),
+        instance(f"a b {MARKER}"),
+        instance("low", tags=("tcp",), meta={"edge_port": "20039"}),
+        instance("off", tags=("tcp",), meta={"edge_port": "20050"}),
+        instance("odd", tags=("tcp",), meta={"edge_port": f"20003;{MARKER}"}),
+        instance("twin"),
+        instance("twin", 1, address=NETWORK.address(1 + ord("t") % 200, 1)),
+    )
+)
+
+NAMED: dict[str, Catalogue] = {
+    "everything": EVERYTHING,
+    # Consul takes any word as the state of a check. It is none that passes.
+    "a check in a state that nobody knows": Catalogue((instance("web"), instance("web", 1, status="unknown"), instance("web", 2, status=f"passing {MARKER}"))),
+    # Consul takes weights out of its bounds into the catalogue, and answers with 1 and 1.
+    "weights out of bounds": Catalogue((instance("web", weights=(3, -1)), instance("web", 1, weights=(0, 1)), instance("web", 2, weights=(65536, 1)))),
+    "the largest and the smallest share": Catalogue((instance("web", weights=(65535, 1)), instance("web", 1, meta={"edge_weight": "1"}))),
+    # An instance without an address has its node's, which is as free as its own.
+    "the address of a node": Catalogue((instance("web", address=""), instance("bad", address="", node=Node("n", f"192.0.2.1 {MARKER}; }}")))),
+    "an agent's own node": Catalogue((instance("web", address="", node=AGENT, id="web-0"), instance("shop", node=AGENT, id="shop-0", tags=("http", MARKER)))),
+    "Consul's own name": Catalogue((instance("consul", tags=("http", "tls")),)),
+    "names that mean something to consul-template": Catalogue(
+        tuple(instance(name, tags=("http", "tls")) for name in ("any", "passing", "near", "http", "dc1"))
+    ),
+    # 512 characters of meta, and names, ids and addresses of 4 kB.
+    "long values": Catalogue((instance("web", id=MARKER * 600, meta={"version": MARKER * 70}), instance("n" * 4096), instance("bad", address="1" * 4096))),
+    "thousands of tags": Catalogue((instance("web", tags=("http", *(f"{MARKER} {number}" for number in range(5000)))),)),
+    # The health of the owner does not matter, and the other one's instances stay where they are.
+    "two spellings of one host name": Catalogue(
+        (
+            instance("Web"),
+            instance("web", status="critical", address=NETWORK.address(200, 1)),
+            instance("SHOP"),
+            instance("Shop", address=NETWORK.address(201, 1)),
+        )
+    ),
+    "a port for each instance": Catalogue(tuple(instance("web", number, tags=("tcp",), meta={"edge_port": str(20001 + number)}) for number in range(4))),
+    "the name's port is lost to its owner only": Catalogue(
+        (
+            instance("z-20005", tags=("tcp",), status="critical"),
+            instance("a-20005", tags=("tcp",), meta={"edge_port": "20006"}),
+            instance("b", tags=("tcp",), meta={"edge_port": "20005"}),
+        )
+    ),
+    "the same place twice": Catalogue(
+        (instance("web"), instance("web", 0, id="again", node=OTHER), instance("web", 0, id="as canary", node=OTHER, meta={"edge_canary": "on"}))
+    ),
+    "nothing but canaries": Catalogue((instance("web", meta={"edge_canary": "TRUE"}), instance("web", 1, meta={"edge_canary": "1", "edge_canary_share": "0"}))),
+    "one more than may be": Catalogue(
+        tuple(instance(f"s{number}", address=NETWORK.address(1 + number, 1), tags=("http", "tls")) for number in range(6)),
+        Settings(max_services=5, max_reports=1),
+    ),
+    "more instances than may be": Catalogue(tuple(instance("web", number) for number in range(4)), Settings(max_instances=3)),
+    "nothing": Catalogue(()),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named(rig: Rig, name: str) -> None:
+    rig.check(NAMED[name])
+
+
+# -- the net itself -------------------------------------------------------------------------------------------------------------
+
+
+def without(text: str) -> t.Callable[[str], str]:
+    """Takes a piece out of a template."""
+    return lambda source: source.replace(text, "")
+
+
+def instead(old: str, new: str) -> t.Callable[[str], str]:
+    """Puts another piece in its place."""
+    return lambda source: source.replace(old, new)
+
+
+SABOTAGE: dict[str, t.Callable[[str], str]] = {
+    "any address is taken": instead(_gotemplate.IPV4, r"\A[1-9].*\z"),
+    "any name is taken": instead(_gotemplate.NAME, ".*"),
+    "any weight is taken": instead(_gotemplate.PERCENT, "1.*"),
+    "any port is taken": instead(_gotemplate.PORT, r"[1-9].*"),
+    "one spelling gets the instances of another": without("(eq .Name $name) "),
+    "the ill get traffic": instead('ne .Status "passing"', 'eq .Status "maintenance"'),
+    "those in maintenance get traffic": instead('ne .Status "passing"', 'eq .Status "critical"'),
+    "who did not ask is exposed": lambda source: re.sub(r'service \(printf "(http|tcp|tls)\.', 'service (printf "', source).replace(
+        '(.Tags | contains "http")', "true"
+    ),
+    "a closed port is open": instead(" 8500 ", " "),
+    "the port of another is taken": instead("ne $owner $name", "false"),
+    "weight 0 is no weight": instead('eq . "0"', "false"),
+    "weights are forgotten": without("{{- else }}{{ $weight = divide 100 (multiply $weight (parseInt .)) }}"),
+    "Consul's weights are forgotten": instead("multiply 100 $consul", "100"),
+    "refusals of instances are not told": lambda source: re.sub(
+        r'\{\{- define "skip instance" \}\}.*?\{\{- end \}\}', '{{- define "skip instance" }}{{ end }}', source, flags=re.DOTALL
+    ),
+    "refusals of services are not told": lambda source: re.sub(
+        r'\{\{- define "skip service" \}\}.*?\{\{- end \}\}', '{{- define "skip service" }}{{ end }}', source, flags=re.DOTALL
+    ),
+    "the report holds what it was given": instead("toJSON .", "."),
+    "the PROXY protocol is forgotten": without("    proxy_protocol on;"),
+    "canaries are nobody": instead("$group = $canary", "$group = $stable"),
+    "a share of its own is forgotten": instead("$asked = parseInt .", "$asked = 101"),
+    "a place is used twice": instead("index $stable $server", "false"),
+    "a line that has no place there": instead("    zone http_{{ $label }} ", "    # {{ $name }}\n    zone http_{{ $label }} "),
+}
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_a_broken_template_is_noticed(rig: Rig, name: str) -> None:
+    """Each guard of the templates is taken out once: the checks of these tests must not pass without it."""
+    before = rig.sources(EVERYTHING.settings)
+    rig.sabotage = SABOTAGE[name]
+    rig.baselines.clear()
+    try:
+        assert rig.sources(EVERYTHING.settings) != before, "the templates do not hold what was to be broken: name it as it is now"
+        with pytest.raises((AssertionError, pytest.fail.Exception)):
+            rig.check(EVERYTHING)
+    finally:
+        rig.sabotage = str
+        rig.baselines.clear()
+
+
+GOOD = "upstream http_web {\n    zone http_web 64k;\n    server 192.0.2.1:80 max_fails=1 fail_timeout=5s;\n}\n"
+
+
+def test_the_reader_takes_what_is_good() -> None:
+    blocks = read("http", GOOD, ()).blocks
+    assert [block.servers for block in blocks] == [[("192.0.2.1:80", 1, False)]]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "    server 192.0.2.1:80; server 192.0.2.2:80;",
+        "    server 192.0.2.1:80 max_fails=1 fail_timeout=5s; }",
+        "    server 192.0.2.1:080 max_fails=1 fail_timeout=5s;",
+        "    server unix:/run/x max_fails=1 fail_timeout=5s;",
+        "    server example.org:80 max_fails=1 fail_timeout=5s;",
+        "    server 192.0.2.1:80 max_fails=1 fail_timeout=5s;\r",
+        "    include /etc/passwd;",
+        "    # a comment",
+        "#! {}",
+        "}}",
+        "",
+    ],
+)
+def test_the_reader_refuses_what_is_not_on_its_list(line: str) -> None:
+    with pytest.raises(Rogue):
+        read("http", GOOD.replace("}\n", f"{line}\n}}\n"), ("    include /etc/passwd;",))
+
+
+@pytest.mark.parametrize("text", ["#! {", "#! []", '#! {"kind": "else"}', '#! {"kind": "served", "x": "ä"}', f'#! {{"kind": "served", "x": "{"x" * 4096}"}}'])
+def test_the_reader_refuses_report_lines_that_are_none(text: str) -> None:
+    with pytest.raises(Rogue):
+        read("http", f"{text}\n", ())
