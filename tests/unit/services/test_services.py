@@ -98,6 +98,7 @@ def running(name: str, **environment: str) -> Iterator[Service]:
             yield service
         finally:
             process.kill()
+            reader.join(10)
 
 
 def test_httpbackend_answers_and_logs() -> None:
