@@ -53,7 +53,7 @@ STAGES: dict[str, Stage] = {
     # Tests
     "lint": Stage("tools/lint/run", ("python",), tests=False),
     "unit": Stage("tools/test/pytest unit tests/unit", ("python",), tests=True),
-    "render": Stage("tools/test/pytest render tests/render tests/apply", ("python", "artifacts"), tests=True),
+    "render": Stage("tools/test/pytest render tests/render tests/apply tests/agent", ("python", "artifacts"), tests=True),
     "fuzz": Stage("tools/test/pytest fuzz tests/fuzz", ("python", "artifacts"), tests=True),
     "default": Stage("tools/test/scenario default", SETUP, nodes=True, tests=True),
     "rejected-input": Stage("tools/test/scenario rejected_input", ("default",), nodes=True, tests=True),

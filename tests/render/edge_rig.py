@@ -59,7 +59,7 @@ def poll(what: str, ask: t.Callable[[], t.Any], seconds: float = 20.0) -> t.Any:
 class Consul:
     """A Consul agent in development mode, and what is registered in it."""
 
-    def __init__(self, binary: str, directory: Path) -> None:
+    def __init__(self, binary: str, directory: Path, **more: t.Any) -> None:
         self.port = free_port()
         config = {
             "bind_addr": "127.0.0.1",
@@ -68,6 +68,7 @@ class Consul:
             "limits": {"http_max_conns_per_client": 5000},
             "disable_update_check": True,
             "log_level": "ERROR",
+            **more,
         }
         path = directory / "agent.json"
         path.write_text(json.dumps(config))

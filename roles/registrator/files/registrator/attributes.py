@@ -5,11 +5,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from registrator.model import Facts
 
 _PREFIX = "SERVICE_"
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h)")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+# Ten years; Consul's own limit is not much higher, and beyond it it refuses the whole registration.
+LONGEST_SECONDS = 87600 * 3600.0
 
 
 def split_key(key: str) -> tuple[int, str]:
@@ -18,7 +25,7 @@ def split_key(key: str) -> tuple[int, str]:
         return 0, ""
     name = key[len(_PREFIX) :].lower()
     head, _underscore, rest = name.partition("_")
-    if rest and head.isascii() and head.isdecimal():
+    if rest and head.isascii() and head.isdecimal() and len(head) <= 5:
         return int(head), rest
     return 0, name
 
@@ -68,3 +75,16 @@ def split_tags(text: str) -> list[str]:
 def is_set(attributes: Mapping[str, str], name: str) -> bool:
     """Whether a switch is on: any value but an empty one, ``false``, ``no``, ``off`` and ``0``."""
     return attributes.get(name, "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def duration_seconds(text: str) -> float:
+    """The seconds of one of Consul's durations, such as ``10s`` or ``1m30s``; 0.0 for what is none, is zero, or is over ten years."""
+    if not text or _DURATION.sub("", text):
+        return 0.0
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+    return seconds if 1e-9 <= seconds <= LONGEST_SECONDS else 0.0
+
+
+def shown(text: str) -> str:
+    """A user's text for a log line: quoted, and cut where it gets long."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``CHECK_*`` attributes and Docker's own health -> Consul check definitions. Pure."""
+"""``CHECK_*`` attributes, Docker's own health and the warm-up -> Consul check definitions. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from registrator.attributes import is_set
-from registrator.model import CRITICAL, PASSING, Facts, Refusal, Settings
+from registrator.attributes import duration_seconds, is_set, shown
+from registrator.model import CRITICAL, PASSING, Facts, Refusal, Settings, Verdict
 
 DEFAULT_INTERVAL = "10s"
 
-# Docker's verdict is written when it changes, not by a heart beat: the engine's own death must not take services out.
-HEALTH_TTL = "87600h"
+# A verdict is written when it changes, not by a heart beat: the engine's own death must not take services out.
+VERDICT_TTL = "87600h"
 
-_DURATION = re.compile(r"^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$")
-_NONZERO = re.compile(r"[1-9]")
-_METHOD = re.compile(r"^[A-Z]{1,16}$")
-_PATH = re.compile(r"^[\x21-\x7e]{1,1024}$")
+_METHOD = re.compile(r"[A-Z]{1,16}")
+_PATH = re.compile(r"[\x21-\x7e]{1,1024}")
 _STATUS = ("passing", "warning", "critical")
 
 # The order in which registrator looks for the kind of a check; the first one that is given is the check.
@@ -46,27 +44,34 @@ class _Reader:
         value = self.attributes.get(name, "").strip()
         if not value:
             return ""
-        if not _DURATION.match(value) or not _NONZERO.search(value):
-            self.refuse(name, f"{value!r} is not a duration such as 10s or 1m30s")
+        if not duration_seconds(value):
+            self.refuse(name, f"{shown(value)} is not a duration such as 10s or 1m30s")
             return ""
         return value
 
 
-def health_check(facts: Facts, service_id: str) -> dict[str, Any] | None:
-    """The check that carries Docker's HEALTHCHECK verdict; None for a container without one."""
-    if not facts.health:
-        return None
-    return {
-        "CheckID": f"service:{service_id}:docker",
-        "Name": f"Docker HEALTHCHECK of container {facts.name}",
-        "TTL": HEALTH_TTL,
-        "Status": health_status(facts),
-    }
+def _written(verdict: Verdict, name: str, **more: str) -> dict[str, Any]:
+    """The definition of a check whose status the engine writes."""
+    return {"CheckID": verdict.check_id, "Name": name, "TTL": VERDICT_TTL, "Status": verdict.status, **more}
 
 
-def health_status(facts: Facts) -> str:
-    """A starting container gets no traffic yet, an unhealthy one no more."""
-    return PASSING if facts.health == "healthy" else CRITICAL
+def health_check(facts: Facts, service_id: str) -> tuple[dict[str, Any], Verdict]:
+    """The check that carries Docker's HEALTHCHECK verdict: a starting container gets no traffic yet, an unhealthy one no more."""
+    status = PASSING if facts.health == "healthy" else CRITICAL
+    verdict = Verdict(f"service:{service_id}:docker", status, (facts.health_output.strip() or facts.health)[:1000])
+    return _written(verdict, f"Docker HEALTHCHECK of container {facts.name}"), verdict
+
+
+def warmup_check(facts: Facts, service_id: str, seconds: float, now: float) -> tuple[dict[str, Any], Verdict]:
+    """The check that keeps traffic away from a container that has only just started."""
+    warming = is_warming(facts, seconds, now)
+    verdict = Verdict(f"service:{service_id}:warmup", CRITICAL if warming else PASSING, "warming up" if warming else "warm")
+    return _written(verdict, f"Warm-up of container {facts.name}", Notes=f"no traffic during the first {seconds:g} s after the start"), verdict
+
+
+def is_warming(facts: Facts, seconds: float, now: float) -> bool:
+    """Whether the warm-up is under way. A start in the future means that the clock was set back; then the container serves."""
+    return facts.started_at <= now < facts.started_at + seconds
 
 
 def label_check(
@@ -87,16 +92,17 @@ def label_check(
 
     if kind in ("http", "https"):
         path = value if value.startswith("/") else "/" + value
-        if not _PATH.match(path):
-            reader.refuse("check_" + kind, f"{value!r} is not a URL path")
+        if not _PATH.fullmatch(path):
+            # The value is not repeated: a query may hold what belongs into no log.
+            reader.refuse("check_" + kind, "a URL path has 1 to 1024 printable ASCII characters and no blank")
             return None, reader.refusals
         check["HTTP"] = f"{kind}://{target}{path}"
         method = (attributes.get(f"check_{kind}_method") or attributes.get("check_http_method") or "").strip().upper()
         if method:
-            if _METHOD.match(method):
+            if _METHOD.fullmatch(method):
                 check["Method"] = method
             else:
-                reader.refuse(f"check_{kind}_method", f"{method!r} is not an HTTP method")
+                reader.refuse(f"check_{kind}_method", f"{shown(method)} is not an HTTP method")
     elif kind in ("cmd", "script"):
         if not settings.allow_scripts:
             reader.refuse("check_" + kind, "checks that run a program on the host are not allowed here")
@@ -132,7 +138,7 @@ def label_check(
     if status in _STATUS:
         check["Status"] = status
     elif status:
-        reader.refuse("check_initial_status", f"{status!r} is none of passing, warning, critical")
+        reader.refuse("check_initial_status", f"{shown(status)} is none of passing, warning, critical")
     deregister = reader.duration("check_deregister_after")
     if deregister:
         check["DeregisterCriticalServiceAfter"] = deregister

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line: run, explain, status."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -11,24 +11,35 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from registrator import __version__, state
 from registrator.config import DEFAULT_PATH, Config, ConfigError, load
+from registrator.drain import Drains
 from registrator.model import Facts, Outcome, Registration
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="registrator", description="Keeps the Consul catalogue equal to the containers that run on this host.")
+    once = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    once.add_argument("--once", action="store_true", help="compare once and end")
+    once.add_argument("--dry-run", action="store_true", help="with --once: print what would be done, and do nothing")
+    parser = argparse.ArgumentParser(
+        prog="registrator", description="Keeps the Consul catalogue equal to the containers that run on this host.", parents=[once]
+    )
     parser.add_argument("--config", default=DEFAULT_PATH, help="the configuration file (default: %(default)s)")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="keep the catalogue true until stopped")
-    run.add_argument("--once", action="store_true", help="compare once and end")
-    run.add_argument("--dry-run", action="store_true", help="with --once: print what would be done, and do nothing")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("run", help="keep the catalogue true until stopped", parents=[once])
     commands.add_parser("check", help="check the configuration file and end")
-    explain = commands.add_parser("explain", help="say why a container is registered as it is, or is not")
-    explain.add_argument("container", help="its name or id")
+    for name, text in (
+        ("explain", "say why a container is registered as it is, or is not"),
+        ("drain", "take a container out of the catalogue and keep it out, over restarts of anything, until undrain or its removal"),
+        ("undrain", "bring a drained container back"),
+    ):
+        commands.add_parser(name, help=text).add_argument("container", help="its name or id")
+    adopt = commands.add_parser("adopt", help="remove what another registrator left in this host's agent, and nothing else of anybody's")
+    adopt.add_argument("--dry-run", action="store_true", default=argparse.SUPPRESS, help="print what would be removed, and do nothing")
     status = commands.add_parser("status", help="say whether the running engine has the catalogue in order")
     status.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for it")
     return parser
@@ -47,11 +58,11 @@ def _describe(registration: Registration) -> list[str]:
     return lines
 
 
-def explain_text(facts: Facts, outcome: Outcome, draining: bool, held: Any | None) -> str:
-    """The answer of ``registrator explain``."""
+def explain_text(facts: Facts, outcome: Outcome, draining: str, held: Any | None) -> str:
+    """The answer of ``registrator explain``; ``draining`` says why the container stays out though it runs, if it does."""
     lines = [f"container {facts.name} ({facts.short_id}), image {facts.image}"]
     if draining:
-        lines.append("is not registered: it was told to stop and is draining")
+        lines.append("is not registered: " + draining)
     elif outcome.registrations:
         lines.append("should be registered as:")
         for registration in outcome.registrations:
@@ -70,8 +81,8 @@ def _explain(config: Config, container: str) -> int:
     from registrator.consulapi import ConsulClient, ConsulDown, ConsulRefused
     from registrator.convention import registrations_of
     from registrator.dockerapi import DockerClient, DockerDown, Gone
-    from registrator.drain import Drains
     from registrator.facts import facts_of
+    from registrator.world import World
 
     docker = DockerClient(config.docker_socket, config.docker_pid_file)
     try:
@@ -93,10 +104,26 @@ def _explain(config: Config, container: str) -> int:
         held = ConsulClient(config.consul_url, config.consul_token_file, config.consul_ca_file).actual()
     except (ConsulDown, ConsulRefused) as error:
         print(f"registrator: the Consul agent was not asked: {error}", file=sys.stderr)
-    drains = Drains(config.drain_seconds)
-    drains.load(state.read(config.state_directory, state.STATE).get("draining"))
-    print(explain_text(facts, registrations_of(facts, config.settings(), owner), drains.is_draining(facts, time.time()), held))
+    world = World(config)
+    world.drains.load(state.read(config.state_directory, state.STATE).get("draining"))
+    world.drains.load_held(state.read(config.data_directory, state.DRAINED))
+    now = time.time()
+    print(explain_text(facts, registrations_of(facts, config.settings(), owner, now), draining_text(facts, owner, world.drains, now), held))
     return 0
+
+
+def draining_text(facts: Facts, owner: Facts | None, drains: Drains, now: float) -> str:
+    """Why a container stays out of the catalogue though it runs; empty when it does not."""
+    for item, whose in ((facts, "it"), (owner, "the container whose network it shares")):
+        if item is None:
+            continue
+        held = drains.held.get(item.id)
+        if held is not None:
+            since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(held.since))
+            return f"{whose} is drained by hand since {since}; `registrator undrain {item.name}` brings it back"
+        if drains.is_draining(item, now):
+            return f"{whose} was told to stop and is draining"
+    return ""
 
 
 def _once(config: Config, dry_run: bool) -> int:
@@ -107,6 +134,15 @@ def _once(config: Config, dry_run: bool) -> int:
 
     engine = Engine(config)
     engine.load_state()
+    if not dry_run:
+        try:
+            state.lock(config.state_directory)
+        except state.AlreadyRuns:
+            print("registrator: the engine runs and keeps the catalogue; two would hide each other's changes. See `registrator status`", file=sys.stderr)
+            return 1
+        except OSError as error:
+            print(f"registrator: {config.state_directory} cannot be used: {error.strerror}", file=sys.stderr)
+            return 1
     try:
         engine.look_at_all(deep=True)
         engine.actual = engine.consul.actual()
@@ -125,8 +161,8 @@ def _once(config: Config, dry_run: bool) -> int:
     for registration in todo.register:
         print("would %s" % ("take over" if registration.id in todo.taken_over else "register"))
         print("\n".join(_describe(registration)))
-    for registration in todo.health:
-        print(f"would set the health of\n  {registration.id} to {registration.health}")
+    for _registration, verdict in todo.verdicts:
+        print(f"would set the check\n  {verdict.check_id} to {verdict.status}")
     for container, refusal in refused + todo.refusals:
         print(f"refused on container {container[:12]}\n  SERVICE_{refusal.key.upper()}: {refusal.reason}")
     print(f"{len(engine.world.facts)} containers, {len(desired)} services; {len(todo.register)} to register, {len(todo.deregister)} to deregister")
@@ -162,6 +198,17 @@ def _status(config: Config, wait: float) -> int:
     return 0
 
 
+def _order(config: Config, order: str, container: str = "") -> int:
+    from registrator.control import ControlError, ask
+
+    try:
+        done, text = ask(config.state_directory, order, container)
+    except ControlError as error:
+        done, text = False, str(error)
+    print(text if done else "registrator: " + text, file=sys.stdout if done else sys.stderr)
+    return 0 if done else 1
+
+
 def _run(config: Config) -> int:
     from registrator.engine import Engine
 
@@ -173,7 +220,16 @@ def _run(config: Config) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    once, dry_run = getattr(options, "once", False), getattr(options, "dry_run", False)
+    if options.command in (None, "run"):
+        if dry_run and not once:
+            parser.error("--dry-run needs --once")
+        if options.command is None and not once:
+            parser.error("a command is missing, or --once")
+    elif once:
+        parser.error(f"--once does not go with {options.command}")
     try:
         config = load(options.config)
     except ConfigError as error:
@@ -183,9 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.command == "explain":
         return _explain(config, options.container)
+    if options.command in ("drain", "undrain"):
+        return _order(config, options.command, options.container)
+    if options.command == "adopt":
+        return _once(replace(config, adopt=True), dry_run=True) if dry_run else _order(config, "adopt")
     if options.command == "status":
         return _status(config, options.wait)
-    if options.dry_run and not options.once:
-        print("registrator: --dry-run needs --once", file=sys.stderr)
-        return 2
-    return _once(config, options.dry_run) if options.once else _run(config)
+    return _once(config, dry_run) if once else _run(config)

@@ -31,6 +31,7 @@ class Config:
     hostname: str
     consul_url: str = "http://127.0.0.1:8500"
     consul_token_file: str = ""
+    consul_token_directory: str = ""
     consul_ca_file: str = ""
     docker_socket: str = "/var/run/docker.sock"
     docker_pid_file: str = "/run/docker.pid"
@@ -44,6 +45,7 @@ class Config:
     adopt: bool = False
     tags: tuple[str, ...] = ()
     state_directory: str = "/run/registrator"
+    data_directory: str = "/var/lib/registrator"
 
     def settings(self) -> Settings:
         """The part that the registration convention needs."""

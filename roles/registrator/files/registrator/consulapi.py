@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import requests
 
-from registrator.model import Registration
+from registrator.model import Registration, Verdict
 from registrator.plan import Actual
 
 TIMEOUT = 5.0
@@ -31,11 +31,15 @@ class ConsulRefused(Exception):
 
 
 class ConsulClient:
-    """One kept-alive connection to the agent."""
+    """One kept-alive connection to the agent.
 
-    def __init__(self, url: str, token_file: str = "", ca_file: str = "") -> None:
+    A service whose name is the name of a file in ``token_directory`` is written with the token in it, everything else with that of ``token_file``.
+    """
+
+    def __init__(self, url: str, token_file: str = "", ca_file: str = "", token_directory: str = "") -> None:
         self._url = url.rstrip("/")
         self._token_file = token_file
+        self._token_directory = token_directory
         self._ca_file = ca_file
         self._session = self._new_session()
 
@@ -51,14 +55,24 @@ class ConsulClient:
         """Drop the connection; the next call makes a new one. Also used to end a call that waits in another thread."""
         self._session.close()
 
-    def _call(self, method: str, path: str, body: Any = None, timeout: float = TIMEOUT) -> requests.Response:
-        headers = {}
-        if self._token_file:
+    def headers(self, service: str) -> dict[str, str]:
+        """The token for one service's calls, or for those that belong to none. Read at each call, so that a new one needs no restart."""
+        files = [self._token_file] if self._token_file else []
+        # A name with a slash or a dot in front is no service of the engine's, so it leads to no file elsewhere.
+        if self._token_directory and service and "/" not in service and not service.startswith("."):
+            files.insert(0, f"{self._token_directory}/{service}")
+        for path in files:
             try:
-                # Read at each call, so that a rotated token needs no restart.
-                headers["X-Consul-Token"] = Path(self._token_file).read_text(encoding="utf-8").strip()
+                return {"X-Consul-Token": Path(path).read_text(encoding="utf-8").strip()}
+            except FileNotFoundError as error:
+                if path == self._token_file:
+                    raise ConsulRefused(f"the token file {path} does not exist") from error
             except OSError as error:
-                raise ConsulRefused(f"the token file {self._token_file} cannot be read: {error.strerror}") from error
+                raise ConsulRefused(f"the token file {path} cannot be read: {error.strerror}") from error
+        return {}
+
+    def _call(self, method: str, path: str, body: Any = None, timeout: float = TIMEOUT, service: str = "") -> requests.Response:
+        headers = self.headers(service)
         data = None if body is None else json.dumps(body).encode()
         try:
             response = self._session.request(method, self._url + path, data=data, headers=headers, timeout=timeout, allow_redirects=False)
@@ -86,20 +100,20 @@ class ConsulClient:
 
     def register(self, registration: Registration) -> None:
         """Make or replace one service with exactly these checks."""
-        self._call("PUT", "/v1/agent/service/register?replace-existing-checks=true", registration.payload())
+        self._call("PUT", "/v1/agent/service/register?replace-existing-checks=true", registration.payload(), service=registration.name)
 
-    def deregister(self, service_id: str) -> None:
-        """Remove one service; an unknown one is no error."""
+    def deregister(self, service_id: str, name: str) -> None:
+        """Remove one service, which has this name; an unknown one is no error."""
         try:
-            self._call("PUT", "/v1/agent/service/deregister/" + quote(service_id, safe=""))
+            self._call("PUT", "/v1/agent/service/deregister/" + quote(service_id, safe=""), service=name)
         except ConsulRefused as error:
             if error.status != 404:
                 raise
 
-    def set_health(self, registration: Registration) -> None:
-        """Write Docker's verdict into the service's health check."""
-        path = "/v1/agent/check/update/" + quote(registration.health_check_id, safe="")
-        self._call("PUT", path, {"Status": registration.health, "Output": registration.health_output})
+    def write(self, registration: Registration, verdict: Verdict) -> None:
+        """Set the status of a check that the engine itself decides."""
+        path = "/v1/agent/check/update/" + quote(verdict.check_id, safe="")
+        self._call("PUT", path, {"Status": verdict.status, "Output": verdict.output}, service=registration.name)
 
     def wait_for_loss(self, index: str, seconds: int) -> tuple[str, bool]:
         """Wait at the agent until it goes away: a long poll for user events that costs the agent nothing.

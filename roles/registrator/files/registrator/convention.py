@@ -6,32 +6,43 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Iterable, Mapping
 
-from registrator.attributes import attributes_of, is_set, split_tags
-from registrator.checks import health_check, health_status, label_check
-from registrator.model import MARK, Binding, Facts, Outcome, Refusal, Registration, Settings
+from registrator.attributes import attributes_of, duration_seconds, is_set, named_ports, shown, split_tags
+from registrator.checks import health_check, is_warming, label_check, warmup_check
+from registrator.model import MARK, ORIGINS, Binding, Facts, Outcome, Refusal, Registration, Settings
 
 # What Consul itself accepts; a registration beyond it would be refused as a whole.
 META_PAIRS = 64
-META_KEY = re.compile(r"^[A-Za-z0-9_-]{1,128}$")
+META_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
 META_VALUE_BYTES = 512
 
 # Readers of the catalogue (consul-template, DNS, Consul's own URLs) break on other characters, so such a name is refused.
-NAME = re.compile(r"^[A-Za-z0-9_]([A-Za-z0-9._-]{0,126}[A-Za-z0-9_])?$")
-DNS_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$")
-SERVICE_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,254}$")
+NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,126}[A-Za-z0-9_])?")
+DNS_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+SERVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,254}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_WEIGHT = re.compile(r"^(100|[0-9]{1,2})$")
+_WEIGHT = re.compile(r"(100|[0-9]{1,2})")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+# Any SERVICE_* variable becomes meta, and the meta is for everybody to read.
+_SECRET = re.compile(r"(^|[_-])(tokens?|secrets?|passwd|password|passphrase|pwd|credentials?|(api|access|private|secret)[_-]?key)$")
 
 # Attributes that say how to register and are no information about the service.
-_CONSUMED = ("name", "tags", "id", "ignore")
+_CONSUMED = ("name", "tags", "id", "ignore", "warmup")
 
 
 def default_name(image: str) -> str:
     """``registry:5000/team/web:1.2@sha256:...`` -> ``web``."""
     return image.split("@", 1)[0].rsplit("/", 1)[-1].split(":", 1)[0]
+
+
+def image_version(image: str) -> str:
+    """The image's tag, when it says which version this is: a digest does not, and ``latest`` least of all."""
+    name, _colon, tag = image.split("@", 1)[0].rsplit("/", 1)[-1].partition(":")
+    return tag if _TAG.fullmatch(tag) and tag != "latest" and name != "sha256" else ""
 
 
 def _is_wildcard(address: str) -> bool:
@@ -75,20 +86,17 @@ def _published(bindings: Iterable[Binding], settings: Settings, notes: list[str]
     # Docker gives them in no fixed order; the ids must not change from one look to the next.
     bindings = sorted(bindings, key=lambda item: (not _is_wildcard(item.host_ip), item.host_port, item.host_ip))
 
-    def family(binding: Binding) -> int:
-        return 6 if ":" in binding.host_ip else 4
-
-    wildcards = [binding for binding in bindings if _is_wildcard(binding.host_ip)]
-    same_family = [binding for binding in wildcards if family(binding) == version]
-    # The engine may give IPv4 and IPv6 different host ports; only the one of the announced address's family is true.
-    kept = same_family or wildcards
-
+    other: list[str] = []
     seen: set[tuple[str, int]] = set()
     ports: set[int] = set()
     endpoints: list[_Endpoint] = []
     for binding in bindings:
         if _is_wildcard(binding.host_ip):
-            if binding not in kept:
+            # Docker may give IPv4 and IPv6 different host ports, or publish for one of them only, and does not answer for the other.
+            if binding.host_ip and (6 if ":" in binding.host_ip else 4) != version:
+                other.append(
+                    f"port {binding.port}/{binding.protocol} is published on {binding.host_ip} only, not for IPv{version}, by which this host is known"
+                )
                 continue
             address = settings.address
         else:
@@ -107,6 +115,8 @@ def _published(bindings: Iterable[Binding], settings: Settings, notes: list[str]
                 suffix = f":{address.replace(':', '.')}-{binding.host_port}"
         ports.add(binding.host_port)
         endpoints.append(_Endpoint(binding.port, binding.protocol, address, binding.host_port, suffix))
+    if not endpoints:
+        notes += other
     return endpoints
 
 
@@ -131,18 +141,27 @@ def endpoints_of(facts: Facts, settings: Settings, notes: list[str]) -> dict[tup
     return grouped
 
 
-def _meta(attributes: Mapping[str, str], refusals: list[Refusal]) -> dict[str, str]:
-    """The free attributes that Consul accepts as meta."""
+def _known_meta(facts: Facts) -> dict[str, str]:
+    """What the container itself tells: its version and what it is part of."""
+    known = {key: facts.labels[label] for label, key in ORIGINS.items() if facts.labels.get(label)}
+    version = image_version(facts.image)
+    return {"version": version, **known} if version else known
+
+
+def _meta(facts: Facts, attributes: Mapping[str, str], refusals: list[Refusal]) -> dict[str, str]:
+    """The free attributes that Consul accepts as meta, and behind them what nobody had to write."""
     meta: dict[str, str] = {}
     # What the edge reads comes first, so that it is not what falls out when there are too many.
     for key in sorted(attributes, key=lambda name: (not name.startswith("edge_") and name != "version", name)):
         value = attributes[key]
         if key in _CONSUMED or key.startswith("check_"):
             continue
-        if not META_KEY.match(key):
+        if not META_KEY.fullmatch(key):
             refusals.append(Refusal(key[:140], "a meta key may hold letters, digits, - and _ only, at most 128 of them"))
         elif key == MARK or key.startswith("consul-"):
             refusals.append(Refusal(key, "this meta key is reserved"))
+        elif _SECRET.search(key):
+            refusals.append(Refusal(key, "by its name this is a secret, and everybody can read the catalogue"))
         elif len(value.encode("utf-8", "replace")) > META_VALUE_BYTES:
             refusals.append(Refusal(key, f"the value has more than {META_VALUE_BYTES} bytes"))
         elif _CONTROL.search(value):
@@ -152,6 +171,9 @@ def _meta(attributes: Mapping[str, str], refusals: list[Refusal]) -> dict[str, s
             refusals.append(Refusal(key, f"Consul takes at most {META_PAIRS} meta pairs"))
         else:
             meta[key] = value
+    for key, value in _known_meta(facts).items():
+        if key not in attributes and len(meta) < META_PAIRS - 2 and len(value.encode("utf-8", "replace")) <= META_VALUE_BYTES and not _CONTROL.search(value):
+            meta[key] = value
     return meta
 
 
@@ -160,26 +182,38 @@ def _weight(attributes: Mapping[str, str], meta: dict[str, str], refusals: list[
     text = attributes.get("weight", "").strip()
     if not text:
         return 1, 1
-    if not _WEIGHT.match(text):
+    if not _WEIGHT.fullmatch(text):
         meta.pop("weight", None)
-        refusals.append(Refusal("weight", f"{text!r} is not a whole number from 0 to 100"))
+        refusals.append(Refusal("weight", f"{shown(text)} is not a whole number from 0 to 100"))
         return 1, 1
     meta.setdefault("edge_weight", text)
     return max(1, int(text)), 1
+
+
+def _warmup(attributes: Mapping[str, str], refusals: list[Refusal]) -> float:
+    """The seconds after the start during which the container gets no traffic."""
+    text = attributes.get("warmup", "").strip()
+    seconds = duration_seconds(text)
+    if text and not seconds:
+        refusals.append(Refusal("warmup", f"{shown(text)} is not a duration such as 10s or 1m30s"))
+    return seconds
 
 
 def _tags(attributes: Mapping[str, str], settings: Settings, protocol: str, refusals: list[Refusal]) -> tuple[str, ...]:
     tags: list[str] = []
     for tag in split_tags(attributes.get("tags", "")) + list(settings.tags) + (["udp"] if protocol == "udp" else []):
         if _CONTROL.search(tag) or len(tag) > 255:
-            refusals.append(Refusal("tags", f"{tag[:60]!r} has control characters or more than 255 characters"))
+            refusals.append(Refusal("tags", f"{shown(tag)} has control characters or more than 255 characters"))
         elif tag not in tags:
             tags.append(tag)
     return tuple(tags)
 
 
-def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = None) -> Outcome:
-    """What this container stands for, assuming it serves. Never raises because of what a user wrote on the container."""
+def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = None, now: float = math.inf) -> Outcome:
+    """What this container stands for, assuming it serves. Never raises because of what a user wrote on the container.
+
+    ``owner`` is the container whose network it shares; ``now``, in seconds since the epoch, decides about a warm-up, which without it is over.
+    """
     if not facts.serving:
         state = "paused" if facts.paused else "restarting" if facts.restarting else "not running"
         return Outcome(notes=(f"the container is {state}",))
@@ -193,8 +227,14 @@ def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = Non
     ports = endpoints_of(facts, settings, notes)
     if not facts.exposed:
         notes.append("the container exposes no port")
+    for number in sorted(named_ports(facts) - {port for port, _protocol in facts.exposed}):
+        warnings.append(Refusal(f"{number}_*", "the container has no such port; the number is that of the port inside of it, not of the published one"))
+
+    if not ports and "com.docker.swarm.service.name" in facts.labels:
+        notes.append("a port that swarm's routing mesh publishes belongs to no container; publish it with mode=host")
 
     group = len(ports) > 1
+    until = math.inf
     registrations: list[Registration] = []
     for (port, protocol), endpoints in sorted(ports.items()):
         attributes, special = attributes_of(facts, port)
@@ -210,29 +250,31 @@ def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = Non
             name = default_name(facts.image)
         if group and not ("name" in special and attributes["name"].strip()):
             name = f"{name}-{port}"
-        if not NAME.match(name):
-            refusals.append(Refusal("name", f"{name[:140]!r} cannot be a service name: letters, digits, '-', '_' and '.' only, at most 128"))
+        if not NAME.fullmatch(name):
+            refusals.append(Refusal("name", f"{shown(name)} cannot be a service name: letters, digits, '-', '_' and '.' only, at most 128"))
             continue
-        if not DNS_NAME.match(name):
-            warnings.append(Refusal("name", f"{name!r} cannot be resolved by DNS: letters, digits and '-' only, at most 63"))
+        if not DNS_NAME.fullmatch(name):
+            warnings.append(Refusal("name", f"{shown(name)} cannot be resolved by DNS: letters, digits and '-' only, at most 63"))
 
         # Refusals of one port are the same for each of its bindings, so they are collected once.
         port_refusals: list[Refusal] = []
         tags = _tags(attributes, settings, protocol, port_refusals)
-        meta = _meta(attributes, port_refusals)
+        meta = _meta(facts, attributes, port_refusals)
         passing, warning = _weight(attributes, meta, port_refusals)
+        warmup = _warmup(attributes, port_refusals)
+        if is_warming(facts, warmup, now):
+            until = min(until, facts.started_at + warmup)
         base_id, default_id = _base_id(facts, settings, port, protocol, attributes, special, group, port_refusals)
 
         check_refusals: list[Refusal] = []
         for endpoint in endpoints:
             service_id = base_id + endpoint.suffix
-            checks = []
             check, check_refusals = label_check(facts, settings, attributes, service_id, endpoint.address, endpoint.host_port, port)
-            if check:
-                checks.append(check)
-            health = health_check(facts, service_id) if settings.docker_health else None
-            if health:
-                checks.append(health)
+            own = []
+            if settings.docker_health and facts.health:
+                own.append(health_check(facts, service_id))
+            if warmup:
+                own.append(warmup_check(facts, service_id, warmup, now))
             registrations.append(
                 Registration(
                     id=service_id,
@@ -243,17 +285,15 @@ def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = Non
                     meta=meta,
                     weight_passing=passing,
                     weight_warning=warning,
-                    checks=tuple(checks),
+                    checks=tuple(([check] if check else []) + [definition for definition, _verdict in own]),
                     container=facts.id,
                     default_id=default_id,
-                    health_check_id=str(health["CheckID"]) if health else "",
-                    health=health_status(facts) if health else "",
-                    health_output=(facts.health_output.strip() or facts.health)[:1000],
+                    verdicts=tuple(verdict for _definition, verdict in own),
                 )
             )
         refusals.extend(port_refusals)
         refusals.extend(check_refusals)
-    return Outcome(tuple(registrations), tuple(dict.fromkeys(refusals)), tuple(dict.fromkeys(warnings)), tuple(notes))
+    return Outcome(tuple(registrations), tuple(dict.fromkeys(refusals)), tuple(dict.fromkeys(warnings)), tuple(notes), until)
 
 
 def _base_id(
@@ -269,8 +309,8 @@ def _base_id(
     """The id of the port's first endpoint, and whether it is the default form ``host:container:port``."""
     tail = ":udp" if protocol == "udp" else ""
     wanted = attributes.get("id", "").strip()
-    if wanted and not SERVICE_ID.match(wanted):
-        refusals.append(Refusal("id", f"{wanted[:140]!r} cannot be a service id: letters, digits and . _ : @ - only, at most 255"))
+    if wanted and not SERVICE_ID.fullmatch(wanted):
+        refusals.append(Refusal("id", f"{shown(wanted)} cannot be a service id: letters, digits and . _ : @ - only, at most 255"))
         wanted = ""
     if not wanted:
         return f"{settings.hostname}:{facts.name}:{port}{tail}", True

@@ -16,14 +16,15 @@ from registrator import state
 from registrator.checks import host_port
 from registrator.config import Config
 from registrator.consulapi import ConsulClient, ConsulDown, ConsulRefused
+from registrator.control import Request, listen
 from registrator.dockerapi import DockerClient, DockerDown, Gone, fingerprint
 from registrator.facts import facts_of
 from registrator.journal import log
 from registrator.metrics import Metrics, serve
-from registrator.model import Refusal, Registration
+from registrator.model import Facts, Refusal, Registration
 from registrator.notify import notify, watchdog_seconds
 from registrator.plan import Actual, Plan, plan
-from registrator.world import Event, World, event_of
+from registrator.world import Event, Unknown, World, event_of
 
 # How long to wait after the first, second, ... failure of the agent or of Docker.
 BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -42,13 +43,13 @@ class Engine:
         self.metrics = metrics or Metrics()
         self.world = World(config)
         self.docker = DockerClient(config.docker_socket, config.docker_pid_file)
-        self.consul = ConsulClient(config.consul_url, config.consul_token_file, config.consul_ca_file)
+        self.consul = ConsulClient(config.consul_url, config.consul_token_file, config.consul_ca_file, config.consul_token_directory)
         self.actual: Actual | None = None
         self.docker_up = False
         # Named by events and not looked at since; a failed look leaves them here.
         self._dirty: set[str] = set()
         self.protected: dict[str, tuple[int, str]] = {}
-        self.queue: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.queue: queue.SimpleQueue[Event | Request] = queue.SimpleQueue()
         self.stopping = threading.Event()
         self._failures = 0
         self._said: dict[tuple[str, str, str], None] = {}
@@ -63,12 +64,24 @@ class Engine:
     def inspect(self, container: str) -> None:
         """Bring one container's facts up to date."""
         try:
-            facts = facts_of(self.docker.inspect(container))
+            document = self.docker.inspect(container)
         except Gone:
             self.world.drop(container)
             self._dirty.discard(container)
+            if self.world.drains.forget(container):
+                try:
+                    self._keep_drained()
+                except OSError as error:
+                    self._say("error", "", "drained-not-written", str(error))
             return
         self._dirty.discard(container)
+        try:
+            facts = facts_of(document)
+        except Exception as error:
+            # A document of a form that nobody has seen yet must not stop the registration of all others.
+            self.world.drop(container)
+            self._say("error", "", "unreadable", f"{type(error).__name__}: {error}", container_id=container[:12])
+            return
         self.world.put(facts, state.process_token(facts.pid))
 
     def look_at_all(self, deep: bool) -> None:
@@ -106,19 +119,20 @@ class Engine:
         """Make the calls and note them in ``actual``; a refused one does not stop the rest. False when something is left to be done."""
         complete = True
         for service_id in todo.deregister:
-            if self._is_foreign(service_id, actual):
+            # An adopted one is somebody else's by intention; of all others it is asked again.
+            if service_id not in todo.adopted and self._is_foreign(service_id, actual):
                 continue
-            if not self._try("deregister", service_id, "", self.consul.deregister, service_id):
-                complete = False
-                continue
-            actual.forget(service_id)
-            self.metrics.add("deregistered_total")
-            log("info", "deregistered", id=service_id)
+            complete &= self._deregister(service_id, actual)
         for registration in todo.register:
             begun = time.monotonic()
             if not registration.default_id and self._is_foreign(registration.id, actual):
                 # The next complete comparison refuses it with its reason.
                 self._next_full = 0.0
+                continue
+            held = actual.services.get(registration.id)
+            # To rename a service in place, a token would need the right on both names; each service's own has it on one.
+            if held is not None and held.get("Service") != registration.name and not self._deregister(registration.id, actual):
+                complete = False
                 continue
             if not self._try("register", registration.id, registration.container, self.consul.register, registration):
                 complete = False
@@ -134,16 +148,25 @@ class Engine:
                 container=registration.container[:12],
                 ms=f"{(time.monotonic() - begun) * 1000:.1f}",
             )
-        for registration in todo.health:
-            if not self._try("health", registration.id, registration.container, self.consul.set_health, registration):
+        for registration, verdict in todo.verdicts:
+            if not self._try("check", registration.id, registration.container, self.consul.write, registration, verdict):
                 complete = False
                 continue
-            check = dict(actual.checks.get(registration.health_check_id) or {"ServiceID": registration.id})
-            check["Status"] = registration.health
-            actual.checks[registration.health_check_id] = check
-            self.metrics.add("health_updates_total")
-            log("info", "health", id=registration.id, status=registration.health, container=registration.container[:12])
+            check = dict(actual.checks.get(verdict.check_id) or {"ServiceID": registration.id})
+            check["Status"] = verdict.status
+            actual.checks[verdict.check_id] = check
+            self.metrics.add("verdicts_total")
+            log("info", "check", id=verdict.check_id, status=verdict.status, container=registration.container[:12])
         return complete
+
+    def _deregister(self, service_id: str, actual: Actual) -> bool:
+        name = str((actual.services.get(service_id) or {}).get("Service") or "")
+        if not self._try("deregister", service_id, "", self.consul.deregister, service_id, name):
+            return False
+        actual.forget(service_id)
+        self.metrics.add("deregistered_total")
+        log("info", "deregistered", id=service_id, service=name)
+        return True
 
     def _is_foreign(self, service_id: str, actual: Actual) -> bool:
         """Whether somebody else took this id since the last complete comparison. Ids of registrator's own form nobody else takes."""
@@ -159,10 +182,10 @@ class Engine:
         actual.services[service_id] = held
         return not actual.is_marked(service_id)
 
-    def _try(self, action: str, service_id: str, container: str, call: Callable[[Any], None], argument: Any) -> bool:
+    def _try(self, action: str, service_id: str, container: str, call: Callable[..., None], *arguments: Any) -> bool:
         self.beat()
         try:
-            call(argument)
+            call(*arguments)
         except ConsulRefused as error:
             self.metrics.add("consul_errors_total")
             self._say("error", container, "consul-refused", str(error), id=service_id, action=action)
@@ -171,8 +194,8 @@ class Engine:
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
-    def reconcile(self, full: bool, deep: bool, events: Iterable[Event]) -> None:
-        """One comparison. Everything that fails is tried again by a later one."""
+    def reconcile(self, full: bool, deep: bool, events: Iterable[Event], adopt: bool = False) -> Plan | None:
+        """One comparison; returns what there was to be done, None when the agent did not answer. What fails is tried again by a later one."""
         begun = time.monotonic()
         events = list(events)
         # A signal changes nothing that Docker could tell; it counts at once for a container that is known.
@@ -180,6 +203,10 @@ class Engine:
         try:
             if full:
                 self.look_at_all(deep)
+                if deep:
+                    # A drained container may have been removed while nobody looked.
+                    for container in [key for key in self.world.drains.held if key not in self.world.facts]:
+                        self.inspect(container)
             else:
                 self.look_at_dirty()
             self.docker_up = True
@@ -195,12 +222,15 @@ class Engine:
             facts = self.world.facts.get(event.container)
             if event.kind == "kill" and facts and self.world.drains.on_signal(facts, event.number, event.sent_at, now):
                 log("info", "draining", container=facts.short_id, name=facts.name, signal=event.number)
+        # Before the agent is asked: what is due by time must not stay due while the agent is away.
+        desired, refused = self.world.desired(now)
 
         try:
             if full or self.actual is None:
                 self.actual = self.consul.actual()
-            desired, refused = self.world.desired(now)
-            todo = plan(desired, self.actual, self.config.hostname, self.config.adopt, self.protected)
+            # Without Docker nobody knows whose container still runs, so nothing of anybody else's is judged.
+            adopt = (self.config.adopt or adopt) and self.docker_up
+            todo = plan(desired, self.actual, self.config.hostname, adopt, self.protected)
             complete = self.apply(todo, self.actual)
             self._recovered("consul")
         except (ConsulDown, ConsulRefused, ValueError) as error:
@@ -210,7 +240,7 @@ class Engine:
             self._say_down("consul", str(error))
             self._retry()
             self._publish()
-            return
+            return None
 
         self._report(refused + todo.refusals)
         if full and complete and self.docker_up:
@@ -227,6 +257,77 @@ class Engine:
             self._next_full = time.monotonic() + self.config.resync_seconds
         self.metrics.set("services", len(desired))
         self._publish(desired)
+        return todo
+
+    # -- orders of an operator -----------------------------------------------------------------------------------------
+
+    def obey(self, requests: list[Request], events: list[Event], full: bool, deep: bool) -> None:
+        """One comparison that also carries out orders, and their answers."""
+        orders: list[tuple[Request, Facts | None, str]] = []
+        for request in requests:
+            try:
+                orders.append((request, *self._take(request)))
+            except (Unknown, DockerDown, OSError) as error:
+                request.answer(False, str(error))
+        adopt = any(request.order == "adopt" for request, _facts, _text in orders)
+        todo = self.reconcile(full or adopt or self.actual is None or not self.docker_up, deep, events, adopt)
+        for request, facts, text in orders:
+            actual = self.actual
+            if todo is None or actual is None:
+                request.answer(False, f"{text}, as soon as the Consul agent answers: {self._down.get('consul', '')}")
+            elif request.order == "adopt":
+                failed = [service_id for service_id in todo.adopted if service_id in actual.services]
+                if not self.docker_up:
+                    request.answer(False, f"nothing was removed, because Docker does not answer: {self._down.get('docker', '')}")
+                elif failed:
+                    request.answer(False, f"Consul did not let go of {', '.join(failed)}; see `journalctl -u registrator`")
+                else:
+                    request.answer(True, "\n".join(["removed " + service_id for service_id in todo.adopted] or ["nothing was left behind"]))
+            else:
+                ids = [item.id for item in self.world.outcome(facts, time.time()).registrations] if facts else []
+                failed = [service_id for service_id in ids if actual.is_marked(service_id) is (request.order == "drain")]
+                if failed:
+                    request.answer(False, f"{text}, but Consul refused {', '.join(failed)}; see `journalctl -u registrator`")
+                else:
+                    request.answer(True, f"{text}: {', '.join(ids) or 'it has no service'}")
+
+    def _take(self, request: Request) -> tuple[Facts | None, str]:
+        """Note one order, so that the comparison carries it out; returns the container as far as it runs, and what is to be said."""
+        drains = self.world.drains
+        if request.order == "adopt":
+            return None, "what another registrator left behind is removed"
+        try:
+            facts: Facts | None = self.world.find(request.container)
+        except Unknown:
+            if request.order == "drain":
+                # It may have been started a moment ago.
+                self.look_at_all(deep=False)
+                facts = self.world.find(request.container)
+            else:
+                facts = None
+        before = dict(drains.held)
+        if request.order == "drain" and facts is not None:
+            drains.hold(facts, time.time())
+            name, text = facts.name, "is out of service"
+        else:
+            found = [facts.id] if facts is not None and facts.id in drains.held else drains.find_held(request.container)
+            if len(found) != 1:
+                raise Unknown(f"{'several drained containers have' if found else 'no drained container has'} the name or id {request.container}")
+            name, text = drains.held[found[0]].name, "is in service"
+            facts = self.world.facts.get(found[0])
+            drains.forget(found[0])
+        try:
+            # Before it is acted on: it must outlive the engine and the host's boot.
+            self._keep_drained()
+        except OSError:
+            drains.held = before
+            raise
+        log("info", request.order + "ed", container=facts.short_id if facts else "", name=name)
+        return facts, f"container {name} {text}"
+
+    def _keep_drained(self) -> None:
+        """Write down what an operator drained."""
+        state.write(self.config.data_directory, state.DRAINED, self.world.drains.dump_held())
 
     def _retry(self) -> None:
         delay = BACKOFF[min(self._failures, len(BACKOFF) - 1)]
@@ -263,7 +364,7 @@ class Engine:
             if self._say("warning", container, "refused", refusal.reason, name=facts.name if facts else "", key=refusal.key):
                 self.metrics.add("refused_total")
         for facts in self.world.facts.values():
-            for warning in self.world.outcome(facts).warnings:
+            for warning in self.world.outcome(facts, time.time()).warnings:
                 self._say("warning", facts.id, "warning", warning.reason, name=facts.name, key=warning.key)
         self.metrics.set("refused", len(refused))
         for key in [key for key in self._said if key[0] and key[0] not in self.world.facts]:
@@ -274,6 +375,7 @@ class Engine:
         world = self.world
         self.metrics.set("containers", len(world.facts))
         self.metrics.set("draining", len(world.drains.dump()))
+        self.metrics.set("drained", len(world.drains.held))
         self.metrics.set("docker_up", self.docker_up)
         self.metrics.set("consul_up", "consul" not in self._down)
         status = {
@@ -283,6 +385,7 @@ class Engine:
             "containers": len(world.facts),
             "services": int(self.metrics.get("services")),
             "refused": int(self.metrics.get("refused")),
+            "drained": sorted(world.facts[key].name if key in world.facts else held.name for key, held in world.drains.held.items()),
             "last_sync": self._last_sync,
         }
         self._write(state.STATUS, status)
@@ -365,6 +468,7 @@ class Engine:
         """What the engine's former run left. After a reboot there is nothing, and then nothing is vouched for."""
         data = state.read(self.config.state_directory, state.STATE)
         self.world.drains.load(data.get("draining"))
+        self.world.drains.load_held(state.read(self.config.data_directory, state.DRAINED))
         services = data.get("services")
         for service_id, entry in services.items() if isinstance(services, dict) else ():
             if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], int) and isinstance(entry[1], str):
@@ -384,6 +488,14 @@ class Engine:
 
     def run(self) -> int:
         """Until told to stop. Neither Docker's nor the agent's absence ends it."""
+        try:
+            state.lock(self.config.state_directory)
+        except state.AlreadyRuns:
+            log("error", "already-runs", directory=self.config.state_directory)
+            return 1
+        except OSError as error:
+            log("error", "not-locked", reason=str(error))
+            return 1
         self.load_state()
         self._publish()
         if self.config.metrics_port:
@@ -391,6 +503,10 @@ class Engine:
                 serve(self.metrics, self.config.metrics_port)
             except OSError as error:
                 log("error", "metrics-off", port=self.config.metrics_port, reason=str(error))
+        try:
+            listen(self.config.state_directory, self.config.docker_socket, self.queue.put)
+        except OSError as error:
+            log("error", "control-off", reason=str(error))
         self.start_threads()
         notify("READY=1")
         log("info", "started", hostname=self.config.hostname, address=self.config.address, consul=self.config.consul_url)
@@ -400,30 +516,28 @@ class Engine:
             if not all(thread.is_alive() for thread in self._threads):
                 log("error", "thread-died")
                 return 1
-            events, everything, deep = self._wait(pause)
+            batch = self._wait(pause)
             if self.stopping.is_set():
                 break
-            full = everything or time.monotonic() >= self._next_full
-            back = self.world.drains.next_end()
-            if full or events or (back is not None and time.time() >= back):
-                self.reconcile(full or not self.docker_up or self.actual is None, deep, events)
+            events = [item for item in batch if isinstance(item, Event) and item.container]
+            requests = [item for item in batch if isinstance(item, Request)]
+            # What names no container is a reason to look at all of them; after a new connection even at those whose line in the list is the same.
+            full = any(isinstance(item, Event) and not item.container for item in batch) or time.monotonic() >= self._next_full
+            deep = any(isinstance(item, Event) and item.kind == "connected" for item in batch)
+            if full or batch or time.time() >= self.world.next_change():
+                self.obey(requests, events, full, deep)
         log("info", "stopped")
         notify("STOPPING=1")
         return 0
 
-    def _wait(self, pause: float) -> tuple[list[Event], bool, bool]:
-        """Wait for a reason to look again; gives the containers' events, and whether to compare everything and to inspect everything."""
-        timeout = min(pause, self._next_full - time.monotonic())
-        back = self.world.drains.next_end()
-        if back is not None:
-            timeout = min(timeout, back - time.time())
-        received: list[Event] = []
+    def _wait(self, pause: float) -> list[Event | Request]:
+        """Wait for a reason to look again, and gather all that came meanwhile."""
+        timeout = min(pause, self._next_full - time.monotonic(), self.world.next_change() - time.time())
+        received: list[Event | Request] = []
         try:
             received.append(self.queue.get(timeout=max(0.0, timeout)))
             while True:
                 received.append(self.queue.get_nowait())
         except queue.Empty:
             pass
-        deep = any(event.kind == "connected" for event in received)
-        everything = any(not event.container for event in received)
-        return [event for event in received if event.container], everything, deep
+        return received

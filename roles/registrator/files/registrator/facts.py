@@ -29,10 +29,10 @@ def parse_time(text: str) -> float:
 def parse_signal(value: Any) -> int:
     """The number of a stop signal given as ``15``, ``TERM`` or ``SIGTERM``; SIGTERM when it is not given or not known."""
     text = str(value or "").strip().upper()
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= 3:
         return int(text)
     name = text if text.startswith("SIG") else "SIG" + text
-    if text.startswith("SIGRTMIN+") and text[9:].isdecimal():
+    if text.startswith("SIGRTMIN+") and text[9:].isdecimal() and len(text) <= 11:
         return int(signal.SIGRTMIN) + int(text[9:])
     found = getattr(signal, name, None)
     return int(found) if isinstance(found, signal.Signals) else int(signal.SIGTERM)
@@ -40,7 +40,7 @@ def parse_signal(value: Any) -> int:
 
 def _split_port(text: str) -> tuple[int, str] | None:
     number, _slash, protocol = text.partition("/")
-    if not number.isdecimal() or not 0 < int(number) < 65536:
+    if not number.isdecimal() or len(number) > 5 or not 0 < int(number) < 65536:
         return None
     return int(number), (protocol or "tcp").lower()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,14 @@ MARK = "registrator-managed"
 
 PASSING = "passing"
 CRITICAL = "critical"
+
+# Meta that the engine finds out by itself: Docker's label -> meta key.
+ORIGINS = {
+    "com.docker.compose.project": "compose_project",
+    "com.docker.compose.service": "compose_service",
+    "com.docker.stack.namespace": "swarm_stack",
+    "com.docker.swarm.service.name": "swarm_service",
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,15 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """The status of a check that the engine itself writes, since Consul cannot know it: Docker's health, the end of the warm-up."""
+
+    check_id: str
+    status: str
+    output: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
 class Registration:
     """One service instance as it should stand in the agent."""
 
@@ -100,9 +118,7 @@ class Registration:
     checks: tuple[Mapping[str, Any], ...]
     container: str
     default_id: bool = True
-    health_check_id: str = ""
-    health: str = ""
-    health_output: str = field(default="", compare=False)
+    verdicts: tuple[Verdict, ...] = ()
 
     def mark(self) -> str:
         """A short fingerprint of what the agent does not give back in a comparable form: the checks."""
@@ -135,9 +151,13 @@ class Registration:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one container leads to: registrations, refused values, or the reason why there are none."""
+    """What one container leads to: registrations, refused values, or the reason why there are none.
+
+    ``until`` is when it changes by the mere passing of time, in seconds since the epoch.
+    """
 
     registrations: tuple[Registration, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
+    until: float = math.inf

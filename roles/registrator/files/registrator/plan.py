@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from registrator.model import MARK, Facts, Outcome, Refusal, Registration
+from registrator.model import MARK, Facts, Outcome, Refusal, Registration, Verdict
+
+# registrator's own form of a service id: host:container:port, with :udp behind it for that protocol.
+_FORM = re.compile(r"(?P<host>[^:]+):(?P<rest>[A-Za-z0-9][A-Za-z0-9_.-]*:[0-9]{1,5}(:udp)?)")
 
 
 @dataclass
@@ -49,12 +52,13 @@ class Plan:
 
     register: list[Registration] = field(default_factory=list)
     deregister: list[str] = field(default_factory=list)
-    health: list[Registration] = field(default_factory=list)
+    verdicts: list[tuple[Registration, Verdict]] = field(default_factory=list)
     refusals: list[tuple[str, Refusal]] = field(default_factory=list)
     taken_over: list[str] = field(default_factory=list)
+    adopted: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.register or self.deregister or self.health)
+        return bool(self.register or self.deregister or self.verdicts)
 
 
 def merge(outcomes: Iterable[tuple[Facts, Outcome]]) -> tuple[dict[str, Registration], list[tuple[str, Refusal]]]:
@@ -89,18 +93,35 @@ def equal(registration: Registration, actual: Actual) -> bool:
     )
 
 
+def orphans(desired: Mapping[str, Registration], actual: Actual, hostname: str) -> list[str]:
+    """What another registrator of this host left behind: unmarked ids of its form that begin with this host's name and that nothing desires,
+    and, when it went by another name, its second entries for what is desired: the same container, port of the container and port of the host.
+    """
+    endpoints = {(item.id.partition(":")[2], item.port): item.address for item in desired.values() if item.default_id}
+    found = []
+    for service_id, held in actual.services.items():
+        form = _FORM.fullmatch(service_id)
+        if form is None or service_id in desired or MARK in (held.get("Meta") or {}):
+            continue
+        address = endpoints.get((form["rest"], held.get("Port") or 0))
+        # Without -ip it announces a loopback address or none; any other address may be another host that uses this agent.
+        same = address is not None and ((held.get("Address") or "") in ("", address) or str(held.get("Address")).startswith("127."))
+        if form["host"] == hostname or same:
+            found.append(service_id)
+    return found
+
+
 def plan(desired: Mapping[str, Registration], actual: Actual, hostname: str, adopt: bool = False, protected: Iterable[str] = ()) -> Plan:
     """The difference. ``protected`` ids stay even though nothing desires them (their container is known to live)."""
     result = Plan()
     kept: set[str] = set(protected)
-    orphan = re.compile(rf"^{re.escape(hostname)}:[A-Za-z0-9][A-Za-z0-9_.-]*:[0-9]{{1,5}}(:udp)?$")
+    if adopt:
+        result.adopted = [service_id for service_id in orphans(desired, actual, hostname) if service_id not in kept]
 
-    for service_id, held in actual.services.items():
-        if service_id in desired or service_id in kept:
-            continue
-        marked = MARK in (held.get("Meta") or {})
-        if marked or (adopt and orphan.match(service_id)):
+    for service_id in actual.services:
+        if service_id not in desired and service_id not in kept and actual.is_marked(service_id):
             result.deregister.append(service_id)
+    result.deregister += result.adopted
 
     for service_id, registration in desired.items():
         if service_id in actual.services and not actual.is_marked(service_id):
@@ -110,10 +131,9 @@ def plan(desired: Mapping[str, Registration], actual: Actual, hostname: str, ado
             result.taken_over.append(service_id)
         if not equal(registration, actual):
             result.register.append(registration)
-            # The agent keeps the status of a check it had before, so a changed verdict is written after it.
-            known = actual.checks.get(registration.health_check_id)
-            if known is not None and known.get("Status") != registration.health:
-                result.health.append(registration)
-        elif registration.health_check_id and actual.checks[registration.health_check_id].get("Status") != registration.health:
-            result.health.append(registration)
+        # The agent keeps the status of a check that it had before, also when the service is registered anew.
+        for verdict in registration.verdicts:
+            known = actual.checks.get(verdict.check_id)
+            if known is not None and known.get("Status") != verdict.status:
+                result.verdicts.append((registration, verdict))
     return result

@@ -1,10 +1,11 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files under /run: what must survive a restart of the engine but not a reboot, and the status for people and plays."""
+"""The engine's files: what must survive its restart but not a reboot, what must survive both, and the status for people and plays."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,30 @@ from typing import Any
 
 STATE = "state.json"
 STATUS = "status.json"
+# In the data directory: the containers that an operator drained.
+DRAINED = "drained.json"
+_LOCK = "lock"
+
+
+class AlreadyRuns(Exception):
+    """Another process keeps the catalogue."""
+
+
+def lock(directory: str) -> int:
+    """Be the only one that changes the catalogue, until this process ends; the number is the lock's file descriptor.
+
+    Raises:
+        AlreadyRuns: another process is.
+        OSError: the directory does not exist or may not be used.
+    """
+    # Whoever comes first makes the file, root or the service's user; to be allowed to read it is enough for a lock.
+    descriptor = os.open(Path(directory) / _LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise AlreadyRuns from error
+    return descriptor
 
 
 def write(directory: str, name: str, data: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,10 @@ from registrator.convention import registrations_of
 from registrator.drain import Drains
 from registrator.model import Facts, Outcome, Refusal, Registration
 from registrator.plan import merge
+
+
+class Unknown(Exception):
+    """No container, or more than one, goes by that name; the message says which."""
 
 
 class Event:
@@ -74,19 +79,51 @@ class World:
             if facts.network_owner and (facts.network_owner == container or container.startswith(facts.network_owner)):
                 self.outcomes.pop(facts.id, None)
 
-    def outcome(self, facts: Facts) -> Outcome:
+    def find(self, wanted: str) -> Facts:
+        """The running container that a name, an id or the beginning of an id means.
+
+        Raises:
+            Unknown: there is none, or there are several.
+        """
+        by_name = [facts for facts in self.facts.values() if facts.name == wanted]
+        found = by_name or [facts for facts in self.facts.values() if wanted and facts.id.startswith(wanted)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise Unknown(f"several containers have an id that begins with {wanted}")
+        raise Unknown(f"there is no running container {wanted}")
+
+    def _owner(self, facts: Facts) -> Facts | None:
+        return self.facts.get(facts.network_owner) if facts.network_owner else None
+
+    def is_draining(self, facts: Facts, now: float) -> bool:
+        """Whether a container stays out though it runs: told to stop, held by hand, or its ports are published by one that is."""
+        owner = self._owner(facts)
+        return self.drains.is_draining(facts, now) or (owner is not None and self.drains.is_draining(owner, now))
+
+    def outcome(self, facts: Facts, now: float) -> Outcome:
         """What one container leads to, draining left aside."""
         found = self.outcomes.get(facts.id)
-        if found is None:
-            owner = self.facts.get(facts.network_owner) if facts.network_owner else None
-            found = self.outcomes[facts.id] = registrations_of(facts, self.settings, owner)
+        if found is None or now >= found.until:
+            try:
+                found = registrations_of(facts, self.settings, self._owner(facts), now)
+            except Exception as error:
+                # A mistake in here that one container brings to light must not stop the registration of all others.
+                found = Outcome(refusals=(Refusal("*", f"the engine cannot read this container: {type(error).__name__}: {error}"),))
+            self.outcomes[facts.id] = found
         return found
+
+    def next_change(self) -> float:
+        """When something changes by the mere passing of time, in seconds since the epoch."""
+        ends = [outcome.until for outcome in self.outcomes.values()]
+        back = self.drains.next_end()
+        return min(ends if back is None else [*ends, back], default=math.inf)
 
     def desired(self, now: float) -> tuple[dict[str, Registration], list[tuple[str, Refusal]]]:
         """All registrations that should stand, and what is refused."""
         self.drains.prune(self.facts, now)
-        outcomes = [(facts, self.outcome(facts)) for facts in self.facts.values()]
-        merged, refused = merge((facts, outcome) for facts, outcome in outcomes if not self.drains.is_draining(facts, now))
+        outcomes = [(facts, self.outcome(facts, now)) for facts in self.facts.values()]
+        merged, refused = merge((facts, outcome) for facts, outcome in outcomes if not self.is_draining(facts, now))
         for facts, outcome in outcomes:
             refused.extend((facts.id, refusal) for refusal in outcome.refusals)
         return merged, refused

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 from pathlib import Path
@@ -14,17 +13,34 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).resolve().parent
+DATA = HERE / "data"
+ENGINES = sorted(path.name for path in DATA.iterdir())
 ROLE = HERE.parents[3] / "roles" / "registrator"
 sys.path.insert(0, str(ROLE / "files"))
 
 
-@pytest.fixture(name="document")
-def fixture_document() -> Any:
-    """Gives a fresh copy of one document recorded from Docker 20.10, with labels added."""
-
+def _loader(engine: str) -> Any:
     def load(name: str, **labels: str) -> dict[str, Any]:
-        found = json.loads((HERE / "data" / f"{name}.json").read_text(encoding="utf-8"))
-        found["Config"].setdefault("Labels", {}).update(labels)
-        return copy.deepcopy(found)
+        found: dict[str, Any] = json.loads((DATA / engine / f"{name}.json").read_text(encoding="utf-8"))
+        found["Config"]["Labels"] = {**(found["Config"].get("Labels") or {}), **labels}
+        return found
 
     return load
+
+
+@pytest.fixture(name="document")
+def fixture_document() -> Any:
+    """Gives one document recorded from the eldest engine, with labels added."""
+    return _loader(ENGINES[0])
+
+
+@pytest.fixture(name="recorded", params=ENGINES)
+def fixture_recorded(request: pytest.FixtureRequest) -> Any:
+    """The same from each engine. ``record.py`` made them."""
+    return _loader(request.param)
+
+
+@pytest.fixture(name="recorded_events", params=ENGINES)
+def fixture_recorded_events(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """One event of each kind, from each engine."""
+    return [json.loads(line) for line in (DATA / request.param / "events.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
+from registrator.attributes import duration_seconds
 from registrator.convention import registrations_of
 from registrator.facts import facts_of
-from registrator.model import Registration, Settings
+from registrator.model import Outcome, Registration, Settings
 
 NODE = Settings(hostname="node1", address="192.0.2.10")
 
@@ -51,7 +53,7 @@ def test_checks(document: Any, labels: dict[str, str], expected: dict[str, Any])
 
 
 def test_ipv6_addresses_get_brackets(document: Any) -> None:
-    assert registration(document, address="2001:db8::1", SERVICE_CHECK_TCP="true").checks[0]["TCP"] == "[2001:db8::1]:8081"
+    assert registration(document, "ipv6_binding", address="2001:db8::1", SERVICE_CHECK_TCP="true").checks[0]["TCP"] == "[2001:db8::1]:8185"
 
 
 def test_programs_only_when_allowed(document: Any) -> None:
@@ -89,9 +91,9 @@ def test_a_check_that_is_switched_off_is_none(document: Any) -> None:
 @pytest.mark.parametrize(("name", "status"), [("healthcheck", "passing"), ("healthcheck_starting", "critical"), ("unhealthy", "critical")])
 def test_docker_health(document: Any, name: str, status: str) -> None:
     found = registration(document, name)
-    assert found.health == status
-    assert found.checks[0]["Status"] == status
-    assert found.checks[0]["CheckID"] == found.health_check_id == f"service:{found.id}:docker"
+    (verdict,) = found.verdicts
+    assert verdict.status == found.checks[0]["Status"] == status
+    assert verdict.check_id == found.checks[0]["CheckID"] == f"service:{found.id}:docker"
     both = registration(document, name, SERVICE_CHECK_TCP="true")
     assert [check["CheckID"] for check in both.checks] == [f"service:{both.id}", f"service:{both.id}:docker"]
 
@@ -102,4 +104,50 @@ def test_a_changed_verdict_is_no_new_registration(document: Any) -> None:
     healthy["State"]["Health"]["Status"] = "healthy"
     one, two = (registrations_of(facts_of(text), NODE).registrations[0] for text in (starting, healthy))
     assert one.mark() == two.mark()
-    assert (one.health, two.health) == ("critical", "passing")
+    assert [item.verdicts[0].status for item in (one, two)] == ["critical", "passing"]
+
+
+DURATIONS = [
+    ("10s", 10.0), ("1m30s", 90.0), ("1.5h", 5400.0), ("300ms", 0.3), ("1h1m1s1ms", 3661.001), ("87600h", 87600 * 3600.0),
+    ("", 0.0), ("10", 0.0), ("10 s", 0.0), ("-1s", 0.0), ("1d", 0.0), ("0s", 0.0), ("0.1ns", 0.0), ("87601h", 0.0), ("1234567890s", 0.0), ("1s\n", 0.0),
+    ("9" * 5000 + "s", 0.0), ("soon", 0.0), ("s", 0.0), ("1..5s", 0.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "seconds"), DURATIONS, ids=[repr(text[:12]) for text, _seconds in DURATIONS])
+def test_durations(text: str, seconds: float) -> None:
+    assert duration_seconds(text) == pytest.approx(seconds)
+
+
+def test_warm_up_keeps_traffic_away_and_ends_by_itself(document: Any) -> None:
+    facts = facts_of(document("healthcheck", SERVICE_WARMUP="30s", SERVICE_CHECK_TCP="true"))
+
+    def at(seconds: float) -> Outcome:
+        return registrations_of(facts, NODE, now=facts.started_at + seconds)
+
+    early, late = at(29.9), at(30.0)
+    identity = early.registrations[0].id
+    assert [check["CheckID"] for check in early.registrations[0].checks] == [f"service:{identity}{tail}" for tail in ("", ":docker", ":warmup")]
+    assert [[verdict.status for verdict in found.registrations[0].verdicts] for found in (early, late)] == [["passing", "critical"], ["passing", "passing"]]
+    assert (early.until, late.until) == (facts.started_at + 30, math.inf)
+    assert early.registrations[0].mark() == late.registrations[0].mark(), "the end of the warm-up is no new registration"
+    assert "warmup" not in early.registrations[0].meta
+    # A clock that was set back must not take a serving container out.
+    assert at(-5.0).registrations[0].verdicts[1].status == "passing"
+
+
+def test_warm_up_of_one_port(document: Any) -> None:
+    found = registrations_of(facts_of(document("port_range", SERVICE_9101_WARMUP="1h")), NODE, now=0.0)
+    assert [len(item.verdicts) for item in found.registrations] == [0, 1, 0]
+
+
+def test_a_warm_up_that_cannot_be_read_is_none(document: Any) -> None:
+    assert refused(document, SERVICE_WARMUP="30") == ["warmup"]
+    assert not registration(document, SERVICE_WARMUP="30").checks
+
+
+def test_a_refusal_repeats_no_long_or_secret_value(document: Any) -> None:
+    labels = {"SERVICE_CHECK_HTTP": "/ ?token=hush", "SERVICE_WEIGHT": "w" * 5000, "SERVICE_API_TOKEN": "hush", "SERVICE_NAME": "n" * 5000 + " "}
+    for item in registrations_of(facts_of(document("published", **labels)), NODE).refusals:
+        assert "hush" not in item.reason
+        assert len(item.reason) < 200

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registrator.convention import META_KEY, NAME, default_name, registrations_of
+from registrator.convention import META_KEY, NAME, default_name, image_version, registrations_of
 from registrator.facts import facts_of, parse_signal, parse_time
 from registrator.model import MARK, Binding, Facts, Outcome, Settings
 
+DATA = Path(__file__).resolve().parent / "data"
 NODE = Settings(hostname="node1", address="192.0.2.10")
 
 
@@ -46,30 +48,60 @@ SHAPES = [
         [
             ("node1:many_bindings:80", "bb", "192.0.2.10", 8180),
             ("node1:many_bindings:80:8181", "bb", "192.0.2.10", 8181),
-            ("node1:many_bindings:80:8183", "bb", "172.17.0.8", 8183),
+            ("node1:many_bindings:80:8183", "bb", "198.51.100.7", 8183),
         ],
     ),
     ("loopback_only", []),
-    ("ipv6_binding", [("node1:ipv6_binding:80", "bb", "192.0.2.10", 8185)]),
+    # Docker does not answer for IPv4 there.
+    ("ipv6_binding", []),
     ("udp_and_tcp", [("node1:udp_and_tcp:53", "dns-53", "192.0.2.10", 1053), ("node1:udp_and_tcp:53:udp", "dns-53", "192.0.2.10", 1053)]),
     ("healthcheck", [("node1:healthcheck:80", "bb", "192.0.2.10", 8186)]),
-    ("restart_loop", [("node1:restart_loop:80", "bb", "192.0.2.10", 8189)]),
+    ("healthcheck_starting", [("node1:healthcheck_starting:80", "bb", "192.0.2.10", 8188)]),
+    ("unhealthy", [("node1:unhealthy:80", "bb", "192.0.2.10", 8187)]),
+    ("stop_signal", [("node1:stop_signal:80", "bb", "192.0.2.10", 8191)]),
+    ("network_owner", [("node1:network_owner:80", "bb", "192.0.2.10", 8190)]),
+    ("swarm_task", [("node1:shop_task.1.TASK:80", "bb", "192.0.2.10", 8320)]),
+    ("swarm_mesh", []),
+    ("restart_loop", []),
     ("paused", []),
     ("stopped", []),
 ]
 
 
 @pytest.mark.parametrize(("name", "expected"), SHAPES, ids=[name for name, _expected in SHAPES])
-def test_shapes(document: Any, name: str, expected: list[tuple[str, str, str, int]]) -> None:
-    found = outcome(document(name))
-    assert brief(found) == expected
+def test_shapes(recorded: Any, name: str, expected: list[tuple[str, str, str, int]]) -> None:
+    document = recorded(name)
+    task = document["Config"]["Labels"].get("com.docker.swarm.task.id", "")
+    found = outcome(document)
+    assert brief(found) == [(identity.replace("TASK", task), *rest) for identity, *rest in expected]
     if not expected:
         assert found.notes, "a container that is not registered must have a reason"
     assert found.refusals == ()
 
 
-def test_several_ports_take_random_host_ports_and_a_suffix(document: Any) -> None:
-    found = outcome(document("several_ports"))
+def test_every_recorded_shape_is_looked_at() -> None:
+    elsewhere = {"several_ports", "network_sharer"}
+    for engine in DATA.iterdir():
+        assert {path.stem for path in engine.glob("*.json")} == {name for name, _expected in SHAPES} | elsewhere, engine.name
+
+
+def test_a_restart_loop_is_registered_while_it_runs(recorded: Any) -> None:
+    document = recorded("restart_loop")
+    document["State"] |= {"Restarting": False, "Running": True}
+    # While it waits for its next try, Docker has taken its ports away.
+    assert "not published" in outcome(document).notes[0]
+    document["NetworkSettings"]["Ports"] = {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8189"}]}
+    assert brief(outcome(document)) == [("node1:restart_loop:80", "bb", "192.0.2.10", 8189)]
+
+
+def test_swarms_own_words(recorded: Any) -> None:
+    meta = outcome(recorded("swarm_task")).registrations[0].meta
+    assert (meta["swarm_service"], meta["swarm_stack"]) == ("shop_task", "shop")
+    assert "mode=host" in outcome(recorded("swarm_mesh")).notes[-1]
+
+
+def test_several_ports_take_random_host_ports_and_a_suffix(recorded: Any) -> None:
+    found = outcome(recorded("several_ports"))
     assert [item.name for item in found.registrations] == ["from-image-53", "from-image-80", "from-image-443"]
     assert all(item.port > 1024 for item in found.registrations)
     assert found.registrations[0].tags == ("udp",)
@@ -93,33 +125,25 @@ def test_tags_and_meta(document: Any) -> None:
     assert set(registration.payload()["Meta"]) == {"edge_port", "edge_canary", "version", MARK}
 
 
-def test_network_of_another_container(document: Any) -> None:
-    sharer = facts_of(document("network_sharer"))
-    owner = facts_of(document("network_owner"))
+def test_network_of_another_container(recorded: Any) -> None:
+    sharer = facts_of(recorded("network_sharer"))
+    owner = facts_of(recorded("network_owner"))
     assert sharer.network_owner == owner.id
     found = registrations_of(sharer, NODE, owner)
     assert brief(found) == [("node1:network_sharer:80", "sidecar", "192.0.2.10", 8190)]
     assert "does not run" in registrations_of(sharer, NODE, None).notes[0]
 
 
-def test_internal_takes_the_containers_own_address(document: Any) -> None:
-    text = document("compose")
+def test_internal_takes_the_containers_own_address(recorded: Any) -> None:
+    text = recorded("compose")
     address = text["NetworkSettings"]["Networks"]["shapes"]["IPAddress"]
     found = outcome(text, internal=True)
     assert [(item.address, item.port) for item in found.registrations] == [(address, 53), (address, 80), (address, 443)]
 
 
-def test_engines_from_api_1_52_have_no_address_at_the_top(document: Any) -> None:
-    old, new = document("published"), document("published")
-    for key in ("IPAddress", "Gateway", "IPPrefixLen", "MacAddress", "GlobalIPv6Address", "EndpointID"):
-        new["NetworkSettings"].pop(key, None)
-    assert facts_of(old) == facts_of(new)
-    assert facts_of(new).addresses
-
-
 def test_explicit_takes_named_ports_only(document: Any) -> None:
     assert brief(outcome(document("port_range"), explicit=True))
-    assert not brief(outcome(document("restart_loop"), explicit=True))
+    assert not brief(outcome(document("healthcheck"), explicit=True))
 
 
 @pytest.mark.parametrize(("value", "ignored"), [("true", True), ("yes", True), ("1", True), ("please", True), ("false", False), ("0", False), ("", False)])
@@ -130,6 +154,20 @@ def test_ignore(document: Any, value: str, ignored: bool) -> None:
 def test_ignore_of_one_port_keeps_the_others(document: Any) -> None:
     found = outcome(document("port_range", SERVICE_9101_IGNORE="true"))
     assert [item.port for item in found.registrations] == [9100, 9102]
+
+
+def test_a_port_that_the_container_does_not_have_is_named(document: Any) -> None:
+    found = outcome(document("published", SERVICE_80_NAME="x", SERVICE_8081_TAGS="a"))
+    assert [item.key for item in found.warnings] == ["80_*"]
+    assert found.registrations[0].tags == ("a",)
+
+
+def test_numbers_that_no_machine_can_hold(document: Any) -> None:
+    text = document("published", **{f"SERVICE_{'9' * 5000}_NAME": "x", "SERVICE_99999_NAME": "y", "SERVICE_WEIGHT": "9" * 5000})
+    text["Config"]["ExposedPorts"]["9" * 5000 + "/tcp"] = {}
+    text["Config"]["StopSignal"] = "9" * 5000
+    found = outcome(text)
+    assert brief(found) == [("node1:published:8081", "httpbackend", "192.0.2.10", 8081)]
 
 
 def test_ids(document: Any) -> None:
@@ -149,6 +187,9 @@ def test_ids(document: Any) -> None:
         ([("0.0.0.0", 32768), ("::", 32769)], "2001:db8::1", [("2001:db8::1", 32769)]),
         ([("0.0.0.0", 80), ("::", 80)], "192.0.2.10", [("192.0.2.10", 80)]),
         ([("", 80)], "192.0.2.10", [("192.0.2.10", 80)]),
+        ([("", 80)], "2001:db8::1", [("2001:db8::1", 80)]),
+        ([("::", 80)], "192.0.2.10", []),
+        ([("0.0.0.0", 80)], "2001:db8::1", []),
         ([("2001:db8::5", 80)], "192.0.2.10", [("2001:db8::5", 80)]),
         ([("127.0.0.1", 80), ("::1", 80)], "192.0.2.10", []),
         ([("127.0.0.1", 80)], "127.0.0.1", [("127.0.0.1", 80)]),
@@ -197,6 +238,11 @@ def test_edge_weight_of_its_own_wins(document: Any) -> None:
         ({"SERVICE_LINES": "a\nb"}, "lines"),
         ({"SERVICE_registrator-managed": "x"}, MARK),
         ({"SERVICE_CONSUL-X": "x"}, "consul-x"),
+        ({"SERVICE_LINE\n": "x"}, "line\n"),
+        ({"SERVICE_TOKEN": "x"}, "token"),
+        ({"SERVICE_DB_PASSWORD": "x"}, "db_password"),
+        ({"SERVICE_AWS_SECRET_ACCESS_KEY": "x"}, "aws_secret_access_key"),
+        ({"SERVICE_API-KEY": "x"}, "api-key"),
     ],
 )
 def test_meta_that_consul_would_refuse(document: Any, labels: dict[str, str], refused: str) -> None:
@@ -242,6 +288,39 @@ def test_default_name(image: str, name: str) -> None:
     assert default_name(image) == name
 
 
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("web:1.2", "1.2"),
+        ("registry.example:5000/team/web:v2-rc.1", "v2-rc.1"),
+        ("web:1.2@sha256:0123", "1.2"),
+        ("web", ""),
+        ("web:latest", ""),
+        ("registry.example:5000/web", ""),
+        ("web@sha256:0123", ""),
+        ("sha256:" + "a" * 64, ""),
+        ("a" * 64, ""),
+        ("web:" + "x" * 129, ""),
+    ],
+)
+def test_version_from_the_image(document: Any, image: str, version: str) -> None:
+    assert image_version(image) == version
+    text = document("published")
+    text["Config"]["Image"] = image
+    assert outcome(text).registrations[0].meta.get("version", "") == version
+    text["Config"]["Labels"]["SERVICE_VERSION"] = "mine"
+    assert outcome(text).registrations[0].meta["version"] == "mine"
+
+
+def test_what_compose_and_swarm_say_is_meta(document: Any, recorded: Any) -> None:
+    meta = outcome(recorded("compose")).registrations[0].meta
+    assert (meta["compose_project"], meta["compose_service"]) == ("shop", "web")
+    meta = outcome(document("compose", SERVICE_COMPOSE_PROJECT="mine")).registrations[0].meta
+    assert meta["compose_project"] == "mine", "what somebody wrote wins"
+    full = {f"SERVICE_A{number:02}": "x" for number in range(70)}
+    assert "compose_project" not in outcome(document("compose", **full)).registrations[0].meta, "and what nobody wrote takes no place of it"
+
+
 def test_times_and_signals() -> None:
     assert parse_time("0001-01-01T00:00:00Z") == 0.0
     assert parse_time("2026-11-23T09:38:11.075078173Z") == pytest.approx(1795426691.075078, abs=1e-5)
@@ -280,8 +359,8 @@ def test_no_label_can_break_it(labels: dict[str, str], host_ip: str, ports: set[
     for registration in found.registrations:
         meta = registration.full_meta()
         assert len(meta) <= 64
-        assert all(META_KEY.match(key) and len(value.encode("utf-8")) <= 512 for key, value in meta.items())
-        assert NAME.match(registration.name)
+        assert all(META_KEY.fullmatch(key) and len(value.encode("utf-8")) <= 512 for key, value in meta.items())
+        assert NAME.fullmatch(registration.name)
         assert registration.address
         assert 0 < registration.port < 65536
         assert not any("Args" in check for check in registration.checks)

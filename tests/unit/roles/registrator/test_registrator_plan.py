@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from registrator.config import Config, ConfigError, parse
 from registrator.convention import registrations_of
+from registrator.dockerapi import EVENTS
 from registrator.drain import Drains
 from registrator.facts import facts_of
-from registrator.model import MARK, Registration, Settings
+from registrator.model import MARK, Facts, Outcome, Registration, Settings, Verdict
 from registrator.plan import Actual, merge, plan
-from registrator.world import World, event_of
+from registrator.world import Unknown, World, event_of
 
+DATA = Path(__file__).resolve().parent / "data"
 NODE = Settings(hostname="node1", address="192.0.2.10")
 CONFIG = Config(address="192.0.2.10", hostname="node1")
 
@@ -89,6 +94,34 @@ def test_adoption_removes_only_ids_of_this_host() -> None:
         assert not plan({}, foreign(identity), "node1", adopt=True)
 
 
+def test_adoption_removes_second_entries_under_another_name() -> None:
+    one = make("node1:a:80", port=8080)
+    other = {"Service": "web", "Port": 8080, "Meta": {}}
+    for address in ("", "127.0.1.1", one.address):
+        actual = holding(one)
+        actual.services["container9:a:80"] = {**other, "Address": address}
+        assert plan({one.id: one}, actual, "node1", adopt=True).adopted == ["container9:a:80"], address
+        assert not plan({one.id: one}, actual, "node1")
+    for identity, change in (
+        ("node2:a:80", {"Address": "192.0.2.11"}),
+        ("node2:a:80", {"Port": 8081}),
+        ("node2:b:80", {}),
+        ("node2:a:81", {}),
+        ("a:80", {}),
+        ("x:y:a:80", {}),
+    ):
+        actual = holding(one)
+        actual.services[identity] = {**other, "Address": "", **change}
+        assert not plan({one.id: one}, actual, "node1", adopt=True), (identity, change)
+
+
+def test_adoption_leaves_what_lives_and_what_is_marked() -> None:
+    one, two = make("node1:a:80"), make("node2:a:80")
+    found = plan({one.id: one}, Actual({one.id: foreign(one.id).services[one.id], **holding(two).services}), "node1", adopt=True)
+    assert (found.adopted, found.deregister, found.register) == ([], [two.id], [one])
+    assert not plan({}, foreign(one.id), "node1", adopt=True, protected=[one.id])
+
+
 def test_ghosts_go_and_protected_ones_stay() -> None:
     one, two = make("node1:a:80"), make("node1:b:80")
     assert plan({}, holding(one, two), "node1", protected=[two.id]).deregister == [one.id]
@@ -96,20 +129,20 @@ def test_ghosts_go_and_protected_ones_stay() -> None:
 
 def test_health_is_written_when_it_differs() -> None:
     check = {"CheckID": "h", "TTL": "1s", "Status": "critical"}
-    one = make("node1:a:80", checks=(check,), health_check_id="h", health="critical")
+    one = make("node1:a:80", checks=(check,), verdicts=(Verdict("h", "critical"),))
     actual = holding(one)
     assert not plan({one.id: one}, actual, "node1")
-    healthy = replace(one, health="passing")
-    assert plan({one.id: healthy}, actual, "node1").health == [healthy]
+    healthy = replace(one, verdicts=(Verdict("h", "passing", "fine"),))
+    assert plan({one.id: healthy}, actual, "node1").verdicts == [(healthy, healthy.verdicts[0])]
     # A new registration does not change the status of a check that the agent has already.
     changed = replace(healthy, port=81)
     found = plan({one.id: changed}, actual, "node1")
     assert found.register == [changed]
-    assert found.health == [changed]
+    assert found.verdicts == [(changed, changed.verdicts[0])]
 
 
 def test_of_two_claims_to_one_id_the_elder_wins(document: Any) -> None:
-    elder, younger = document("published", SERVICE_ID="same"), document("port_range", SERVICE_9100_ID="same")
+    elder, younger = document("port_range", SERVICE_9100_ID="same"), document("published", SERVICE_ID="same")
     pairs = [(facts_of(text), registrations_of(facts_of(text), NODE)) for text in (younger, elder)]
     for order in (pairs, pairs[::-1]):
         desired, refused = merge(order)
@@ -152,6 +185,27 @@ def test_drain_lasts_for_this_run_only(document: Any) -> None:
     copy.load({"x": "nonsense", "y": [1]})
 
 
+def test_held_by_hand_until_released_or_removed(document: Any) -> None:
+    facts = facts_of(document("published"))
+    drains = Drains()
+    drains.hold(facts, 100.0)
+    drains.hold(facts, 200.0)
+    assert drains.held[facts.id].since == 100.0
+    later = replace(facts, started_at=facts.started_at + 9)
+    assert drains.is_draining(facts, 1e12)
+    assert drains.is_draining(later, 1e12), "a restart of the container does not end it"
+    assert drains.prune({}, 1e12) == []
+    assert drains.next_end() is None
+    copy = Drains()
+    copy.load_held({**drains.dump_held(), "x": "nonsense", "y": {"name": 1, "since": 2}})
+    assert copy.held == drains.held
+    assert copy.find_held(facts.name) == copy.find_held(facts.id[:7]) == [facts.id]
+    assert copy.find_held("other") == copy.find_held("") == []
+    assert copy.forget(facts.id)
+    assert not copy.forget(facts.id)
+    assert not copy.is_draining(facts, 0.0)
+
+
 def test_killed_means_draining_too(document: Any) -> None:
     assert Drains().on_signal(facts_of(document("published")), 9, 0, 0.0)
 
@@ -172,6 +226,63 @@ def test_world_follows_the_facts(document: Any) -> None:
     assert not world.facts
 
 
+def test_world_finds_by_name_and_by_id(document: Any) -> None:
+    world = World(CONFIG)
+    one, two = facts_of(document("published")), facts_of(document("port_range"))
+    two = replace(two, id=one.id[:5] + two.id[5:])
+    world.put(one)
+    world.put(two)
+    assert world.find("published") is one
+    assert world.find(two.id[:12]) is two
+    for wanted, words in ((one.id[:3], "several"), ("nobody", "no running container nobody"), ("", "no running")):
+        with pytest.raises(Unknown, match=words):
+            world.find(wanted)
+    # A name wins over the beginning of an id.
+    world.put(replace(two, name=one.id[:4]))
+    assert world.find(one.id[:4]).id == two.id
+
+
+def test_world_says_when_time_alone_changes_something(document: Any) -> None:
+    world = World(CONFIG)
+    facts = facts_of(document("published", SERVICE_WARMUP="20s"))
+    world.put(facts)
+    start = facts.started_at
+    assert world.next_change() == math.inf
+    (early,) = world.desired(start + 1)[0].values()
+    assert early.verdicts[0].status == "critical"
+    assert world.next_change() == start + 20
+    world.drains.on_signal(facts, 15, 0, start - 55)
+    assert world.next_change() == start + 5
+    (late,) = world.desired(start + 20)[0].values()
+    assert late.verdicts[0].status == "passing"
+    assert world.next_change() == math.inf
+
+
+def test_a_mistake_costs_one_container_only(document: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(facts: Facts, *arguments: Any) -> Outcome:
+        if facts.name == "published":
+            raise KeyError("oops")
+        return registrations_of(facts, *arguments)
+
+    monkeypatch.setattr("registrator.world.registrations_of", mistaken)
+    world = World(CONFIG)
+    world.put(facts_of(document("published")))
+    world.put(facts_of(document("stop_signal")))
+    desired, refused = world.desired(0.0)
+    assert set(desired) == {"node1:stop_signal:80"}
+    assert "KeyError" in refused[0][1].reason
+
+
+def test_who_publishes_anothers_ports_drains_it_too(document: Any) -> None:
+    world = World(CONFIG)
+    sharer, owner = facts_of(document("network_sharer")), facts_of(document("network_owner"))
+    world.put(sharer)
+    world.put(owner)
+    assert set(world.desired(0.0)[0]) == {"node1:network_owner:80", "node1:network_sharer:80"}
+    world.drains.on_signal(owner, 15, 0, 0.0)
+    assert not world.desired(1.0)[0], "its ports go with the container that publishes them"
+
+
 def test_world_forgets_what_depends_on_a_network_owner(document: Any) -> None:
     world = World(CONFIG)
     sharer, owner = facts_of(document("network_sharer")), facts_of(document("network_owner"))
@@ -181,6 +292,22 @@ def test_world_forgets_what_depends_on_a_network_owner(document: Any) -> None:
     assert "node1:network_sharer:80" in world.desired(0.0)[0]
     world.drop(owner.id)
     assert not world.desired(0.0)[0]
+
+
+def test_recorded_events(recorded_events: list[dict[str, Any]]) -> None:
+    found = {event.kind: event for event in map(event_of, recorded_events) if event}
+    assert set(EVENTS) - set(found) == {"oom", "update"}, "these two cannot be made without limits on memory"
+    assert found["kill"].number == 15
+    assert all(len(found[kind].container) == 64 and found[kind].sent_at > 1.7e9 for kind in ("start", "die", "kill", "health_status", "connect", "disconnect"))
+
+
+def test_the_recordings_hold_the_old_and_the_new_form() -> None:
+    """What API 1.52 left out, of events and of inspected containers, is there in the elder recording and missing in the younger."""
+    for engine, old in (("20.10", True), ("29", False)):
+        event = json.loads((DATA / engine / "events.jsonl").read_text(encoding="utf-8").splitlines()[0])
+        network = json.loads((DATA / engine / "published.json").read_text(encoding="utf-8"))["NetworkSettings"]
+        assert [key in event for key in ("status", "id", "from")] == [old] * 3, engine
+        assert ("IPAddress" in network) is old, engine
 
 
 def test_events() -> None:

@@ -5,16 +5,26 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import queue
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
-from registrator import metrics, state
-from registrator.cli import status_of
+from registrator import control, metrics, state
+from registrator.cli import draining_text, main, status_of
 from registrator.config import Config
+from registrator.consulapi import ConsulClient, ConsulRefused
+from registrator.drain import Drains
+from registrator.facts import facts_of
 from registrator.journal import line
 
 ROLE = Path(__file__).resolve().parents[4] / "roles" / "registrator"
@@ -26,7 +36,7 @@ def test_every_module_is_installed() -> None:
 
 
 def test_every_setting_of_the_engine_is_written_by_the_role() -> None:
-    assert set(VARS["__registrator_config"]) == set(Config.__dataclass_fields__) - {"state_directory"}
+    assert set(VARS["__registrator_config"]) == set(Config.__dataclass_fields__) - {"state_directory", "data_directory"}
 
 
 def test_log_lines_cannot_be_forged() -> None:
@@ -59,6 +69,125 @@ def test_state_survives_and_rubbish_does_not(tmp_path: Path) -> None:
     assert state.read(str(tmp_path), "absent.json") == {}
 
 
+def test_only_one_keeps_the_catalogue(tmp_path: Path) -> None:
+    script = "import sys; from registrator import state; state.lock(sys.argv[1]); print('locked', flush=True); input()"
+    environment = {**os.environ, "PYTHONPATH": str(ROLE / "files"), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(state.AlreadyRuns):
+            state.lock(str(tmp_path))
+        other.communicate("\n", timeout=20)
+    os.close(state.lock(str(tmp_path)))
+    with pytest.raises(FileNotFoundError):
+        state.lock(str(tmp_path / "absent"))
+
+
+@pytest.fixture(name="orders")
+def fixture_orders(tmp_path: Path) -> Iterator[queue.SimpleQueue[control.Request]]:
+    """What arrives at a listening engine's queue."""
+    arrived: queue.SimpleQueue[control.Request] = queue.SimpleQueue()
+    (tmp_path / "docker.sock").touch()
+    server = control.listen(str(tmp_path), str(tmp_path / "docker.sock"), arrived.put)
+    yield arrived
+    server.close()
+
+
+def test_an_order_and_its_answer(tmp_path: Path, orders: queue.SimpleQueue[control.Request]) -> None:
+    def obey() -> None:
+        request = orders.get(timeout=20)
+        request.answer(request.container == "web", f"{request.order} of {request.container}")
+
+    for container, done in (("web", True), ("db", False)):
+        engine = threading.Thread(target=obey)
+        engine.start()
+        assert control.ask(str(tmp_path), "drain", container) == (done, f"drain of {container}")
+        engine.join(20)
+
+
+@pytest.mark.parametrize("line", [b"rubbish\n", b"[]\n", b'{"order": "stop"}\n', b'{"order": "drain", "container": 7}\n', b"x" * 9000 + b"\n", b"no end"])
+def test_rubbish_is_no_order(tmp_path: Path, orders: queue.SimpleQueue[control.Request], line: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(tmp_path / control.SOCKET))
+        client.sendall(line)
+        client.shutdown(socket.SHUT_WR)
+        try:
+            assert b"does not know" in client.recv(4096)
+        except ConnectionResetError:
+            assert len(line) > 4096, "only a flood is cut off"
+    assert orders.empty()
+
+
+def test_only_who_may_stop_a_container_may_drain_it(tmp_path: Path) -> None:
+    docker = tmp_path / "docker.sock"
+    docker.touch()
+    os.chown(docker, -1, grp.getgrnam("daemon").gr_gid)
+    server = control.listen(str(tmp_path), str(docker), lambda _request: None)
+    found = (tmp_path / control.SOCKET).stat()
+    assert (found.st_mode & 0o777, found.st_gid) == (0o660, grp.getgrnam("daemon").gr_gid)
+    server.close()
+    # Where nobody knows the group, root alone.
+    server = control.listen(str(tmp_path), str(tmp_path / "absent"), lambda _request: None)
+    assert (tmp_path / control.SOCKET).stat().st_mode & 0o777 == 0o600
+    server.close()
+
+
+def test_an_engine_that_does_not_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(control.ControlError, match="does not run"):
+        control.ask(str(tmp_path), "adopt")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / control.SOCKET))
+    with pytest.raises(control.ControlError, match="does not run"):
+        control.ask(str(tmp_path), "adopt")
+
+
+def test_a_token_file_for_each_service(tmp_path: Path) -> None:
+    default, directory = tmp_path / "consul.token", tmp_path / "tokens"
+    directory.mkdir()
+    (directory / "web").write_text("for-web\n", encoding="utf-8")
+    default.write_text("for-all", encoding="utf-8")
+    client = ConsulClient("http://127.0.0.1:1", str(default), token_directory=str(directory))
+    for name, token in (("web", "for-web"), ("db", "for-all"), ("", "for-all"), ("../consul.token", "for-all"), (".", "for-all")):
+        assert client.headers(name) == {"X-Consul-Token": token}, name
+    (directory / "web").write_text("newer", encoding="utf-8")
+    assert client.headers("web") == {"X-Consul-Token": "newer"}, "a new token needs no restart"
+    assert ConsulClient("http://127.0.0.1:1", token_directory=str(directory)).headers("db") == {}
+    default.unlink()
+    with pytest.raises(ConsulRefused, match="does not exist"):
+        client.headers("db")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "a command is missing"),
+        (["--dry-run"], "--dry-run needs --once"),
+        (["run", "--dry-run"], "--dry-run needs --once"),
+        (["--once", "drain", "x"], "--once does not go with drain"),
+        (["drain"], "container"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_explain_says_who_drained_it(document: Any) -> None:
+    sharer, owner = facts_of(document("network_sharer")), facts_of(document("network_owner"))
+    drains = Drains()
+    assert draining_text(sharer, owner, drains, 0.0) == ""
+    drains.on_signal(owner, 15, 0, 0.0)
+    assert draining_text(sharer, owner, drains, 1.0) == "the container whose network it shares was told to stop and is draining"
+    drains.hold(sharer, 1795426691.0)
+    assert draining_text(sharer, owner, drains, 1.0) == (
+        "it is drained by hand since 2026-11-23 09:38:11 UTC; `registrator undrain network_sharer` brings it back"
+    )
+
+
 def test_process_token() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         token = state.process_token(process.pid)
@@ -73,7 +202,7 @@ def test_installer(tmp_path: Path) -> None:
     library = tmp_path / "lib"
     program = tmp_path / "bin" / "x"
     wanted = {
-        "directories": [str(tmp_path / "etc")],
+        "directories": {str(tmp_path / "etc"): {"mode": "0750", "group": "daemon"}},
         "purge": [str(library)],
         "files": {str(library / "p" / "a.py"): {"content": "a\n", "mode": "0644"}, str(program): {"content": "x", "mode": "0755"}},
     }
@@ -85,6 +214,8 @@ def test_installer(tmp_path: Path) -> None:
     assert len(run(wanted, "--check")) == 3
     assert not library.exists()
     assert len(run(wanted)) == 3
+    assert (tmp_path / "etc").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "etc").stat().st_gid == grp.getgrnam("daemon").gr_gid
     assert program.stat().st_mode & 0o777 == 0o755
     (library / "p" / "__pycache__").mkdir()
     (library / "p" / "old.py").touch()
@@ -93,5 +224,11 @@ def test_installer(tmp_path: Path) -> None:
     assert run(wanted, "--check") == [f"changed {program}"]
     run(wanted)
     assert run(wanted) == run(wanted, "--check") == []
+    secret = {"files": {str(tmp_path / "etc" / "token"): {"content": "hush", "mode": "0640", "group": "daemon"}}, "purge": [str(tmp_path / "etc")]}
+    assert run(secret) == [f"changed {tmp_path / 'etc' / 'token'}"], "a content is never printed"
+    found = (tmp_path / "etc" / "token").stat()
+    assert (found.st_mode & 0o777, found.st_gid) == (0o640, grp.getgrnam("daemon").gr_gid)
+    secret["files"][str(tmp_path / "etc" / "token")]["group"] = "no-such-group"
+    assert len(run(secret, "--check")) == 1, "a bare host in check mode has no group yet"
     assert run({"remove": [str(library), str(program), "/nonexistent/x"]}) == [f"removed {program}", f"removed {library}"]
     assert not library.exists()
