@@ -203,6 +203,19 @@ options:
         - Time after which no further instance is tried. Keeps a slow request from being repeated.
         type: str
         default: 10s
+      rate_limit:
+        description:
+        - Requests per second that one client address may send to one HTTP service; what is too much gets 429. V(0) sets no limit.
+        - Many clients behind one address, such as those of a proxy that is none of O(_input.trusted_proxies), share it.
+        - From V(0) to V(100000).
+        type: int
+        default: 0
+      rate_limit_burst:
+        description:
+        - Requests that a client may send at once before O(_input.rate_limit) counts, such as those of one page.
+        - From V(0) to V(100000).
+        type: int
+        default: 100
       client_max_body_size:
         description:
         - Largest request body of an HTTP service. V(0) means any size.

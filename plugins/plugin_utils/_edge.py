@@ -378,6 +378,25 @@ SCHEMA: tuple[Option, ...] = (
         ("Time after which no further instance is tried. Keeps a slow request from being repeated.",),
         default="10s",
     ),
+    Option(
+        "rate_limit",
+        "int",
+        (
+            "Requests per second that one client address may send to one HTTP service; what is too much gets 429. V(0) sets no limit.",
+            "Many clients behind one address, such as those of a proxy that is none of O(_input.trusted_proxies), share it.",
+        ),
+        default=0,
+        minimum=0,
+        maximum=100000,
+    ),
+    Option(
+        "rate_limit_burst",
+        "int",
+        ("Requests that a client may send at once before O(_input.rate_limit) counts, such as those of one page.",),
+        default=100,
+        minimum=0,
+        maximum=100000,
+    ),
     Option("client_max_body_size", "size", ("Largest request body of an HTTP service. V(0) means any size.",), default="100m"),
     Option(
         "trusted_proxies",

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import socketserver
 import ssl
@@ -201,6 +202,20 @@ class Nginx:
         for port in ports:
             poll(f"nginx listens on {port}", lambda port=port: socket.create_connection(("127.0.0.1", port), 1).close() is None)
 
+    def workers(self) -> set[int]:
+        """Process ids of the workers that take connections."""
+        assert self.process
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return {int(pid) for pid in children if b"shutting down" not in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+    def reload(self, http_side: str, tcp_side: str) -> None:
+        """Let the running nginx take other files, and wait until no worker of before takes connections."""
+        assert self.process
+        before = self.workers()
+        self.write(http_side, tcp_side)
+        self.process.send_signal(signal.SIGHUP)
+        poll("nginx has new workers only", lambda: (now := self.workers()) and not now & before)
+
     def stop(self) -> None:
         if self.process:
             self.process.terminate()
@@ -214,7 +229,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # one packet for head and body, no delayed acknowledgement between them
 
+    def setup(self) -> None:
+        self.server.connections += 1  # type: ignore[attr-defined]
+        super().setup()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.do_GET()
+
     def do_GET(self) -> None:
+        if self.path == "/slow":
+            self.server.asked.set()  # type: ignore[attr-defined]
+            assert self.server.gate.wait(60)  # type: ignore[attr-defined]
         self.server.seen.append({key.lower(): value for key, value in self.headers.items()})  # type: ignore[attr-defined]
         body = self.server.identity.encode()  # type: ignore[attr-defined]
         self.send_response(101 if self.headers.get("Upgrade") == "echo" else 200)
@@ -236,8 +262,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 class _Echo(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        line = self.rfile.readline()
-        self.wfile.write(f"{self.server.identity} ".encode() + line)  # type: ignore[attr-defined]
+        for line in self.rfile:
+            self.wfile.write(f"{self.server.identity} ".encode() + line)  # type: ignore[attr-defined]
+
+
+class _Closing(socketserver.StreamRequestHandler):
+    """Takes a request and hangs up."""
+
+    def handle(self) -> None:
+        self.server.seen.append(self.rfile.readline().decode().split()[0])  # type: ignore[attr-defined]
 
 
 class _Threading(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -266,6 +299,9 @@ class Backends:
     def _run(self, server: t.Any, identity: str) -> t.Any:
         server.identity = identity
         server.seen = []
+        server.connections = 0
+        # For /slow: set when the request is there, and what lets it go on.
+        server.asked, server.gate = threading.Event(), threading.Event()
         server.daemon_threads = True
         self.servers.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -276,6 +312,9 @@ class Backends:
 
     def echo(self, identity: str) -> t.Any:
         return self._run(_Threading(("127.0.0.1", 0), _Echo), identity)
+
+    def closing(self, identity: str) -> t.Any:
+        return self._run(_Threading(("127.0.0.1", 0), _Closing), identity)
 
     def tls(self, identity: str, host: str) -> tuple[t.Any, Path]:
         """A TLS echo with a certificate of its own, and that certificate."""
@@ -293,6 +332,7 @@ class Backends:
 
     def stop(self) -> None:
         for server in self.servers:
+            server.gate.set()
             server.shutdown()
             server.server_close()
 

@@ -110,6 +110,7 @@ REFUSED = [
     ("connect_timeout", "5s;", "connect_timeout"),
     ("max_fails", 101, "max_fails: 101 is not allowed, it must be an integer from 0 to 100"),
     ("next_upstream", ["non_idempotent"], "next_upstream[0]: 'non_idempotent' is not allowed, it must be one of error, timeout"),
+    ("rate_limit", -1, "rate_limit: -1 is not allowed, it must be an integer from 0 to 100000"),
     ("client_max_body_size", "10 m", "client_max_body_size"),
     ("client_max_body_size", "1t", "client_max_body_size"),
     ("trusted_proxies", ["192.0.2.1/24"], "trusted_proxies[0]: '192.0.2.1/24' is not allowed, it must be an IPv4 or IPv6 address or network"),

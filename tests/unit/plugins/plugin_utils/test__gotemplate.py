@@ -56,6 +56,8 @@ OPTIONS: dict[str, t.Any] = {
     "next_upstream_tries": 2,
     "next_upstream_timeout": "1s",
     "client_max_body_size": "1m",
+    "rate_limit": 50,
+    "rate_limit_burst": 20,
     "trusted_proxies": ["192.0.2.0/24"],
     "request_id": "generate",
     "canary.share": 50,
@@ -104,6 +106,8 @@ def test_default_source(side: str) -> None:
 def _edges(option: str) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
     """The edge description without and with the option's case."""
     outer, dot, inner = option.partition(".")
+    if option == "rate_limit_burst":
+        return {**BASE, "rate_limit": 50}, {**BASE, "rate_limit": 50, option: OPTIONS[option]}
     if option == "public":
         # Without a public side there must be an internal one.
         base = {**BASE, "internal": AROUND["internal"]}

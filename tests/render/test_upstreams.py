@@ -1,0 +1,279 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the edge treats instances and clients, asked of a real nginx: reuse, another try, balance, limits, and changes under open connections."""
+
+from __future__ import annotations
+
+import collections
+import http.client
+import re
+import socket
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, free_port, poll, say
+
+Render = t.Callable[..., Rendered]
+EdgeFixture = t.Callable[..., int]
+
+
+def request(port: int, name: str, method: str = "GET", path: str = "/", body: bytes = b"", headers: dict[str, str] | None = None) -> tuple[int, str]:
+    """Status and body of one request over HTTP."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, body=body or None, headers={"Host": f"{name}.{DOMAIN}", **(headers or {})})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+# -- instances --------------------------------------------------------------------------------------------------------------
+
+
+def test_connections_to_instances_are_reused(consul: Consul, backends: Backends, edge: EdgeFixture) -> None:
+    web = backends.http("web")
+    consul.register("web", web.server_address[1], address="127.0.0.1")
+    port = edge()
+    assert all(ask(port, f"web.{DOMAIN}") == (200, "web") for _ in range(30))
+    # One for each of the two workers.
+    assert web.connections <= 2
+
+
+def test_without_keepalive_they_are_not(consul: Consul, backends: Backends, edge: EdgeFixture) -> None:
+    web = backends.http("web")
+    consul.register("web", web.server_address[1], address="127.0.0.1")
+    port = edge(keepalive=0)
+    assert all(ask(port, f"web.{DOMAIN}") == (200, "web") for _ in range(5))
+    assert web.connections == 5
+
+
+def test_only_what_is_safe_is_sent_twice(consul: Consul, backends: Backends, edge: EdgeFixture) -> None:
+    """An instance that takes a request and hangs up may have done what it was asked to."""
+    closing = backends.closing("closing")
+    consul.register("get", closing.server_address[1], address="127.0.0.1")
+    consul.register("get", backends.http("good").server_address[1], address="127.0.0.1")
+    consul.register("post", closing.server_address[1], address="127.0.0.1")
+    consul.register("post", closing.server_address[1], address="127.0.0.2")
+    port = edge(max_fails=0)
+    assert {request(port, "get") for _ in range(6)} == {(200, "good")}
+    assert "GET" in closing.seen
+    closing.seen.clear()
+    for method in ("POST", "PATCH"):
+        assert request(port, "post", method, body=b"x")[0] == 502
+        assert closing.seen == [method]
+        closing.seen.clear()
+
+
+def test_a_request_that_was_never_sent_is_tried_elsewhere(consul: Consul, backends: Backends, edge: EdgeFixture) -> None:
+    good = backends.http("good")
+    consul.register("web", good.server_address[1], address="127.0.0.1")
+    consul.register("web", free_port(), address="127.0.0.1")
+    port = edge(max_fails=0)
+    assert {request(port, "web", "POST", body=b"x") for _ in range(6)} == {(200, "good")}
+
+
+def test_a_silent_instance_is_left_after_the_read_time(consul: Consul, backends: Backends, edge: EdgeFixture) -> None:
+    silent, good = backends.http("silent"), backends.http("good")
+    good.gate.set()
+    consul.register("web", silent.server_address[1], address="127.0.0.1", meta={"edge_weight": "100"})
+    consul.register("web", good.server_address[1], address="127.0.0.1")
+    port = edge(read_timeout="1s")
+    assert {request(port, "web", path="/slow") for _ in range(3)} == {(200, "good")}
+    assert silent.asked.is_set()
+
+
+def test_tcp_goes_to_the_instance_with_the_fewest_connections(consul: Consul, backends: Backends, edge: EdgeFixture) -> None:
+    public = free_port()
+    for name in ("a", "b"):
+        consul.register(f"echo-{public}", backends.echo(name).server_address[1], address="127.0.0.1", tags=["tcp"])
+    edge([public])
+
+    def connect() -> tuple[str, socket.socket]:
+        connection = socket.create_connection(("127.0.0.1", public), 10)
+        connection.sendall(b"x\n")
+        return connection.makefile().readline().split()[0], connection
+
+    held = [connect() for _ in range(6)]
+    try:
+        for name, connection in held:
+            if name == "a":
+                connection.close()
+        # In turn, every second one would be b's. nginx has to see first that those of a are gone.
+        row: list[str] = []
+        deadline = time.monotonic() + 20
+        while row[-2:] != ["a", "a"] and time.monotonic() < deadline:
+            name, connection = connect()
+            row.append(name)
+            if name == "a":
+                held.append((name, connection))
+            else:
+                connection.close()
+                time.sleep(0.05)
+        assert row[-2:] == ["a", "a"], row
+    finally:
+        for _, connection in held:
+            connection.close()
+
+
+# -- clients ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_version_of_nginx_is_not_told(consul: Consul, backends: Backends, edge: EdgeFixture) -> None:
+    consul.register("ill", backends.http("x").server_address[1], address="127.0.0.1", status="critical")
+    consul.register("dead", free_port(), address="127.0.0.1")
+    port = edge()
+    for name, status in (("ill", 503), ("dead", 502), ("unknown", 404)):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/", headers={"Host": f"{name}.{DOMAIN}"})
+        answer = connection.getresponse()
+        page = answer.read().decode()
+        connection.close()
+        assert (answer.status, answer.headers["Server"]) == (status, "nginx")
+        assert not re.search(r"nginx/\d", page)
+
+
+def test_a_body_that_is_too_large_is_refused(consul: Consul, backends: Backends, edge: EdgeFixture) -> None:
+    web = backends.http("web")
+    consul.register("web", web.server_address[1], address="127.0.0.1")
+    port = edge(client_max_body_size="1k")
+    assert request(port, "web", "POST", body=b"x" * 1000)[0] == 200
+    assert request(port, "web", "POST", body=b"x" * 2000)[0] == 413
+    assert len(web.seen) == 1
+
+
+def test_a_client_that_is_too_fast_is_refused(consul: Consul, backends: Backends, edge: EdgeFixture) -> None:
+    """At the service where it is too fast, and no other client."""
+    web = backends.http("web")
+    for name in ("web", "other"):
+        consul.register(name, web.server_address[1], address="127.0.0.1")
+    port = edge(rate_limit=1, rate_limit_burst=4)
+    # 40 requests would take 35 seconds at that rate, and take a fraction of one.
+    spread = collections.Counter(ask(port, f"web.{DOMAIN}")[0] for _ in range(40))
+    assert set(spread) == {200, 429} and spread[200] >= 5, spread
+    assert len(web.seen) == spread[200]
+    assert ask(port, f"other.{DOMAIN}")[0] == 200
+    assert ask(port, f"web.{DOMAIN}", source="127.0.0.9")[0] == 200
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_the_log_names_service_and_instance_and_times(consul: Consul, backends: Backends, edge: EdgeFixture, nginx: Nginx, form: str) -> None:
+    web, echo, public = backends.http("web"), backends.echo("echo"), free_port()
+    consul.register("web", web.server_address[1], address="127.0.0.1")
+    consul.register("echo", echo.server_address[1], address="127.0.0.1", tags=["tcp"], meta={"edge_port": str(public)})
+    port = edge([public], log_format=form)
+    ask(port, f"web.{DOMAIN}")
+    say(public, "x")
+
+    def line(side: str, server: t.Any) -> str:
+        path: Path = nginx.directory / f"{side}.log"
+        at = f"127.0.0.1:{server.server_address[1]}"
+        return str(poll(f"the {side} log has the request", lambda: [text for text in path.read_text().splitlines() if at in text])[0])
+
+    sides = {"http": line("http", web), "tcp": line("tcp", echo)}
+    for side, keys in {"http": ["connect_time", "header_time", "response_time"], "tcp": ["connect_time", "session_time"]}.items():
+        text = sides[side]
+        for key in keys:
+            assert re.search(rf'"?{key}"?[:=]"?\d+\.\d+', text), (key, text)
+        service = "web" if side == "http" else "echo"
+        assert f'"service":"{service}"' in text or f"service={service} " in text
+
+
+# -- changes ----------------------------------------------------------------------------------------------------------------
+
+
+def test_open_connections_live_through_a_change_of_weights(consul: Consul, backends: Backends, render: Render, nginx: Nginx) -> None:
+    """The weight of an instance goes to 0 and nginx takes it: what is open there goes on, what is new goes elsewhere, and no request fails."""
+    port, public = free_port(), free_port()
+    old, new = backends.http("old"), backends.http("new")
+    old_echo, new_echo = backends.echo("old"), backends.echo("new")
+    settings = {"http_port": port, "tls_port": free_port(), "allow_loopback": True, "listen_addresses": ["127.0.0.1"]}
+
+    def catalogue(old_weight: str, new_weight: str) -> tuple[str, str]:
+        for number, (weight, web, echo) in enumerate(((old_weight, old, old_echo), (new_weight, new, new_echo))):
+            meta = {"edge_weight": weight, "edge_port": str(public)}
+            for name, server, tag in (("web", web, "http"), ("echo", echo, "tcp")):
+                consul.register(name, server.server_address[1], address="127.0.0.1", tags=[tag], meta=meta, node=f"n{number}", instance=f"{name}-{number}")
+        return render("http", **settings).text, render("tcp", **settings).text
+
+    nginx.start(*catalogue("100", "0"), [port, public])
+    tcp = socket.create_connection(("127.0.0.1", public), 30)
+    tcp_lines = tcp.makefile("rw")
+    socket_like = socket.create_connection(("127.0.0.1", port), 30)
+    web_lines = socket_like.makefile("rwb")
+    slow: list[tuple[int, str]] = []
+    waiting = threading.Thread(target=lambda: slow.append(request(port, "web", "POST", "/slow", b"x")))
+    stopped, failures, done = threading.Event(), [], collections.Counter()
+
+    def load() -> None:
+        while not stopped.is_set():
+            try:
+                answer = request(port, "web")
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(repr(error))
+                continue
+            done[answer] += 1
+
+    clients = [threading.Thread(target=load) for _ in range(3)]
+    try:
+        tcp_lines.write("before\n")
+        tcp_lines.flush()
+        assert tcp_lines.readline() == "old before\n"
+        web_lines.write(f"GET / HTTP/1.1\r\nHost: web.{DOMAIN}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n".encode())
+        web_lines.flush()
+        assert web_lines.readline().startswith(b"HTTP/1.1 101")
+        while web_lines.readline().strip():
+            pass
+        waiting.start()
+        assert old.asked.wait(20)
+        for client in clients:
+            client.start()
+        poll("the load is on", lambda: done.total() > 20)
+        for weights in (("50", "50"), ("10", "100"), ("0", "100")):
+            nginx.reload(*catalogue(*weights))
+        poll("new requests go to the other instance", lambda: request(port, "web") == (200, "new"))
+        assert say(public, "x") == "new x"
+        # What was open before is still the old instance's, and works.
+        tcp_lines.write("after\n")
+        tcp_lines.flush()
+        assert tcp_lines.readline() == "old after\n"
+        web_lines.write(b"both ways\n")
+        web_lines.flush()
+        assert web_lines.readline() == b"both ways\n"
+        old.gate.set()
+        waiting.join(30)
+        assert slow == [(200, "old")]
+    finally:
+        stopped.set()
+        old.gate.set()
+        for client in clients:
+            if client.ident:
+                client.join(30)
+        tcp.close()
+        socket_like.close()
+    assert failures == []
+    assert set(done) == {(200, "old"), (200, "new")}, done
+
+
+# -- names ------------------------------------------------------------------------------------------------------------------
+
+
+def test_upstreams_and_zones_of_all_sides_are_apart(consul: Consul, render: Render, nginx: Nginx) -> None:
+    """Services that are called like the building blocks of the names."""
+    names = ["http", "tcp", "tls", "canary", "internal", "internal_http", "http_a", "a", "edge_tls", "passed", "edge_passed", "unknown", "edge-unknown"]
+    tags = ["http", "tcp", "tls", "http-internal", "tcp-internal"]
+    for number, name in enumerate(names):
+        for instance in range(2):
+            meta = {"edge_port": str(9000 + number), **({"edge_canary": "true"} if instance else {})}
+            consul.register(name, 8000 + instance, tags=tags, meta=meta)
+    options = {"internal": {"listen_addresses": ["127.0.0.2"]}, "listen_addresses": ["127.0.0.1"]}
+    sides = [render("http", **options), render("tcp", **options)]
+    nginx.test(*(side.text for side in sides))
+    for pattern in (r"^upstream (\S+) {", r"^ +zone (\S+) "):
+        found = [name.lower() for side in sides for name in re.findall(pattern, side.text, re.MULTILINE)]
+        assert len(found) == len(set(found)) == 7 * len(names), pattern
+    assert all(side.served() == set(names) for side in sides)
