@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,15 @@ def test_only_root_reads_keys(site: Site) -> None:
     for path in found:
         assert path.stat().st_mode & 0o777 == 0o600
         assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_end_of_a_certificate_is_told(site: Site) -> None:
+    done = subprocess.run(["openssl", "x509", "-noout", "-enddate", "-in", str(site.file)], capture_output=True, text=True, check=True, timeout=30)
+    end = time.mktime(time.strptime(done.stdout.strip(), "notAfter=%b %d %H:%M:%S %Y GMT")) - time.timezone
+    assert site.edge.status()["certificates"] == {"apps": end}
+    assert time.strftime("certificate apps ends %Y-%m-%d %H:%M UTC", time.gmtime(end)) in site.edge.run("--status").stdout
+    metrics = (site.edge.state / "metrics.prom").read_text()
+    assert f'nginx_edge_certificate_expiry_timestamp_seconds{{certificate="apps"}} {end:.15g}\n' in metrics
 
 
 def test_a_renewed_certificate_goes_live(site: Site) -> None:

@@ -145,6 +145,18 @@ def test_three_instances(consul: Consul, render: Render, nginx: Nginx) -> None:
     assert render("tcp").text == tcp_side.text
 
 
+def test_the_guide_shows_what_is_rendered(consul: Consul, render: Render) -> None:
+    """What the guide leaves out of its example it leaves out; what it shows is true."""
+    guide = Path(__file__).resolve().parents[2] / "docs" / "filter_guide.md"
+    shown = guide.read_text().partition("becomes this")[2].partition("```nginx\n")[2].partition("```")[0].splitlines()
+    consul.register("httpfront", 32768, address="192.0.2.1")
+    consul.register("httpfront", 32769, address="192.0.2.2", meta={"edge_weight": "25"})
+    rendered = iter(render("http", domain="apps.hospital.example").text.splitlines())
+    missing = next((line for line in shown if line not in rendered), None)
+    assert len(shown) > 15
+    assert missing is None, f"docs/filter_guide.md shows {missing!r}, which is not rendered there"
+
+
 def test_one_instance_opts_in_alone(consul: Consul, render: Render) -> None:
     consul.register("web", 8001, address="192.0.2.1")
     consul.register("web", 8002, address="192.0.2.2", tags=[])

@@ -132,6 +132,14 @@ def _for_people(argv: list[str]) -> int:
     return int(truthful and (result.outcome in ("failed", "refused") or (not result.serving and not options.check)))
 
 
+def _day(end: float | None) -> str:
+    if end is None:
+        return "nobody knows when"
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(end)) + ("" if end > time.time() else ", HAS EXPIRED")
+
+
 def _status(engine: Engine, json_wanted: bool) -> int:
     document = engine.status()
     if json_wanted:
@@ -147,6 +155,7 @@ def _status(engine: Engine, json_wanted: bool) -> int:
     ]
     lines += [f"served      {entry.get('side', '')}/{entry.get('service', '')}" for entry in document["services"]]
     lines += [f"skipped     {entry.get('side', '')}/{entry.get('service', '')}: {entry.get('reason', '')}" for entry in document["skipped"]]
+    lines += [f"certificate {name} ends {_day(end)}" for name, end in document["certificates"].items()]
     if document["hold"]:
         lines.append(f"HELD        since the rollback from {document['hold'].get('from')}; end it with nginx-edge-apply --resume")
     if document["refused"]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .certificate import expiry
 from .nginxconf import Document, LeftOut, Listener, Places, certificates, listeners, with_certificates, without_listeners
 from .report import as_lines, build_report
 
@@ -107,13 +108,15 @@ def render(wanted: Wanted, unusable: dict[str, dict[Listener, str]], generation:
             text, left_out[side] = without_listeners(document, unusable[side])
             documents[side] = Document(text)
     http, stream = documents["http"], documents["tcp"]
+    used = {name: source.certificates[name] for name in certificates(http, places)}
     report = build_report(generation, {"http": source.http, "tcp": source.stream}, left_out)
+    report["certificates"] = {name[: -len(".pem")]: expiry(text) for name, text in used.items()}
     files = {
         "main/edge.conf": MAIN.format(base=source.base_main, tree=tree),
         "http/00-base.conf": source.base_http,
         "http/10-status.conf": STATUS.format(port=status_port, generation=generation, state_dir=state_dir, tree=tree),
         EDGE_HTTP: with_certificates(http, places, f"{tree}/{CERTIFICATES}"),
-        **{f"{CERTIFICATES}/{name}": source.certificates[name] for name in certificates(http, places)},
+        **{f"{CERTIFICATES}/{name}": text for name, text in used.items()},
         EDGE_STREAM: stream.text,
         STAGED_HTTP: source.http,
         STAGED_STREAM: source.stream,

@@ -101,6 +101,7 @@ def status(state: dict[str, Any], report: dict[str, Any], serving: bool) -> dict
         "up_to_date": serving and last.get("outcome") in (None, "applied", "repaired"),
         "services": report.get("served", []),
         "skipped": report.get("skipped", []),
+        "certificates": report.get("certificates", {}),
         "malformed_report_lines": len(report.get("malformed", [])),
         "hold": state["hold"],
         "refused": state["refused"],
@@ -134,6 +135,9 @@ def metrics(state: dict[str, Any], report: dict[str, Any], serving: bool) -> str
     for name, text in (("served", "Services that are served."), ("skipped", "Services that were skipped.")):
         entries = report.get(name, [])
         add(f"services_{name}", "gauge", text, *((f'{{side="{side}"}}', sum(1 for entry in entries if entry.get("side") == side)) for side in ("http", "tcp")))
+    ends = [(f'{{certificate="{name}"}}', end) for name, end in report.get("certificates", {}).items() if end is not None]
+    if ends:
+        add("certificate_expiry_timestamp_seconds", "gauge", "When a certificate of the live generation ends.", *ends)
     add("shrink_refused", "gauge", "1 while a change waits for --confirm-shrink.", ("", int(state["refused"] is not None)))
     add("held", "gauge", "1 while changes are held after --rollback.", ("", int(state["hold"] is not None)))
     return "\n".join(lines) + "\n"
