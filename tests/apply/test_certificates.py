@@ -136,7 +136,7 @@ def test_a_bad_certificate_leaves_the_old_one_served(site: Site, fault: str) -> 
     assert site.served() == "first" and site.edge.workers() == workers
     # The bad file is nothing to nginx, also when it starts anew.
     site.edge.stop(signal.SIGKILL)
-    assert site.edge.apply()["serving"]
+    site.edge.wait_until(lambda: site.edge.apply()["serving"], "nginx serves again", 60)
     assert site.served() == "first"
     # What failed is kept for people, without the keys.
     assert list((site.edge.state / "failed").glob("*/reason.txt"))
