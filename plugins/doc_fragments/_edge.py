@@ -399,7 +399,7 @@ options:
         default: false
       http_access_log:
         description:
-        - File of the HTTP access log, or V(off).
+        - File of the HTTP access log, or V(off). A line is there at most a second after its request.
         type: str
         default: /var/log/nginx/edge-http.log
       tcp_access_log:

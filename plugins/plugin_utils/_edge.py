@@ -432,7 +432,12 @@ SCHEMA: tuple[Option, ...] = (
         ),
         default=False,
     ),
-    Option("http_access_log", "log", ("File of the HTTP access log, or V(off).",), default="/var/log/nginx/edge-http.log"),
+    Option(
+        "http_access_log",
+        "log",
+        ("File of the HTTP access log, or V(off). A line is there at most a second after its request.",),
+        default="/var/log/nginx/edge-http.log",
+    ),
     Option("tcp_access_log", "log", ("File of the TCP and TLS access log, or V(off).",), default="/var/log/nginx/edge-tcp.log"),
     Option("log_format", "choice", ("Whether an access log line is a JSON object or plain C(key=value) text.",), default="json", choices=("json", "text")),
     Option(

@@ -426,7 +426,8 @@ def _log_format(settings: dict[str, t.Any]) -> str:
 
 
 def _access_log(settings: dict[str, t.Any]) -> str:
-    return "off" if settings["http_access_log"] == "off" else f"{settings['http_access_log']} edge_http"
+    # Written in one piece at least every second: a write for each request is half of what a request costs an edge.
+    return "off" if settings["http_access_log"] == "off" else f"{settings['http_access_log']} edge_http buffer=32k flush=1s"
 
 
 def _listen(scope: Scope) -> str:

@@ -43,7 +43,7 @@ HTTP = {
         rf"    listen (?P<listen>{LISTEN});",
         rf"    server_name (?P<name>{LABEL})\.(?P<domain>[a-z.]+);",
         rf'    set \$edge_service "(?P<service>{NAME})";',
-        r"    access_log /[A-Za-z0-9_./-]+ edge_http;",
+        r"    access_log /[A-Za-z0-9_./-]+ edge_http buffer=32k flush=1s;",
         r"    client_max_body_size 100m;",
         rf'    set \$edge_upstream "(?P<stable>{UPSTREAM})";',
         r"    (?P<open>if) \(\$edge_canary_(?P<share>[0-9]{1,3})\) {",
