@@ -298,6 +298,27 @@ def instance_check(settings: dict[str, t.Any]) -> str:
     )
 
 
+# Health beside the weights, where instances that warn get traffic too: which servers of a service do.
+_WARNED = """
+{{- if eq .Status "warning" }}{{ $_ := sprig_set $warned (printf "%s %s" $name $server) true }}{{ end }}"""
+_WARNS = """
+{{- $warns := sprig_dict }}
+{{- range $server, $_ := $shown }}
+{{- if index $warned (printf "%s %s" $name $server) }}{{ $_ := sprig_set $warns $server true }}{{ end }}
+{{- end }}
+{{- if $warns }}{{ $_ := sprig_set $report "warns" (sprig_merge (or (index $report "warns") (sprig_dict)) $warns) }}{{ end }}"""
+
+
+def warned(settings: dict[str, t.Any]) -> str:
+    """Notes that the instance that is the dot, and is taken, warns."""
+    return _WARNED if settings["accept_warning"] else ""
+
+
+def warns(settings: dict[str, t.Any]) -> str:
+    """Adds those of $shown that warn to $report."""
+    return _WARNS if settings["accept_warning"] else ""
+
+
 # One more instance with the version that it says it has, in the map $versions. Versions are few: each distinct one is looked at once.
 _VERSION = r"""
 {{- with index .ServiceMeta "version" }}
@@ -362,6 +383,7 @@ def common_defines(side: str, settings: dict[str, t.Any]) -> str:
     return "".join(
         [
             '\n{{- scratch.Set "skips" 0 }}\n{{- $checked_versions := sprig_dict }}',
+            "\n{{- $warned := sprig_dict }}" if settings["accept_warning"] else "",
             fill(
                 _SKIP,
                 side=side,

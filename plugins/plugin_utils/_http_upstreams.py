@@ -24,6 +24,8 @@ from ._gotemplate import (
     scopes,
     tls_socket,
     upstream_servers,
+    warned,
+    warns,
     without_blank_lines,
     zone_size,
 )
@@ -220,6 +222,7 @@ _SERVICES = r"""
 {{- template "skip @SKIP@instance" (sprig_dict "service" $name "instance" . "reason" $why) }}
 {{- else }}
 {{- $_ := sprig_set $group $server $weight }}
+@WARNED@
 {{- if not $first }}{{ $first = $weight }}{{ else if ne $first $weight }}{{ $mixed = true }}{{ end }}
 {{- if lt $asked $share }}{{ $share = $asked }}{{ end }}
 @HTTPS_TAKEN@
@@ -241,6 +244,7 @@ _SERVICES = r"""
       "upstream" (printf "@PREFIX@http_%s" $label) "instances" (len $stable) "servers" $shown }}
 {{- if $versions }}{{ $_ := sprig_set $report "versions" $versions }}{{ end }}
 @HTTPS_REPORT@
+@WARNS@
 {{- if $canary }}
 {{- $_ := sprig_set $shares (printf "%d" $share) true }}
 {{- $_ := sprig_set $report "canaries" (len $canary) }}
@@ -248,6 +252,7 @@ _SERVICES = r"""
 {{- $shown = $canary }}
 {{- if gt (len $canary) 20 }}{{ template "some" $canary }}{{ $shown = scratch.Get "some" }}{{ end }}
 {{- $_ := sprig_set $report "canary_servers" $shown }}
+@WARNS@
 {{- end }}
 #! {{ toJSON $report }}
 upstream @PREFIX@http_{{ $label }} {
@@ -514,6 +519,8 @@ def _services(settings: dict[str, t.Any], scope: Scope, tag: str, real_ip: str) 
         prefix=scope.prefix,
         instance=instance_check(settings),
         version=VERSION_COUNT,
+        warned=warned(settings),
+        warns=warns(settings),
         zone=zone_size("(len $stable)"),
         zone_canary=zone_size("(add (len $stable) (len $canary))"),
         stable=upstream_servers("$stable", settings),

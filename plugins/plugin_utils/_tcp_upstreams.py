@@ -28,6 +28,8 @@ from ._gotemplate import (
     scopes,
     tls_socket,
     upstream_servers,
+    warned,
+    warns,
     without_blank_lines,
     zone_size,
 )
@@ -292,6 +294,7 @@ _ADD = r"""
 {{- template "skip @SKIP@instance" (sprig_dict "service" $name "instance" . "reason" $why) }}
 {{- else }}
 {{- $_ := sprig_set $servers $server $weight }}
+@WARNED@
 @VERSION@
 {{- end }}"""
 
@@ -299,6 +302,7 @@ _REPORT = r"""
 {{- $shown := $servers }}
 {{- if gt (len $servers) 20 }}{{ template "some" $servers }}{{ $shown = scratch.Get "some" }}{{ end }}
 {{- $_ := sprig_set $report "servers" $shown }}
+@WARNS@
 {{- if $versions }}{{ $_ := sprig_set $report "versions" $versions }}{{ end }}
 #! {{ toJSON $report }}"""
 
@@ -414,8 +418,8 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
 def _blocks(settings: dict[str, t.Any], scope: Scope) -> dict[str, t.Any]:
     return {
         "instance": instance_check(settings),
-        "add": fill(_ADD, skip=scope.skip, max_instances=settings["max_instances"], version=VERSION_COUNT),
-        "report": _REPORT,
+        "add": fill(_ADD, skip=scope.skip, max_instances=settings["max_instances"], version=VERSION_COUNT, warned=warned(settings)),
+        "report": fill(_REPORT, warns=warns(settings)),
         "upstream": fill(_UPSTREAM, zone=zone_size("(len $servers)"), servers=upstream_servers("$servers", settings)),
         "max_services": settings["max_services"],
     }

@@ -72,17 +72,60 @@ def test_a_missing_staged_file_keeps_the_live_counterpart(serving: Edge) -> None
 
 
 def test_the_status_server_answers(serving: Edge) -> None:
-    def get(path: str) -> str:
-        with socket.create_connection(("127.0.0.1", serving.status_port), 2) as connection:
-            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
-            return b"".join(iter(lambda: connection.recv(4096), b"")).decode().partition("\r\n\r\n")[2]
-
-    assert get("/generation") == "000001\n"
-    assert json.loads(get("/status"))["generation"] == "000001"
-    assert len(json.loads(get("/report"))["served"]) == 3
-    metrics = get("/metrics")
+    assert get(serving, "/generation")[1] == "000001\n"
+    assert json.loads(get(serving, "/status")[1])["generation"] == "000001"
+    assert len(json.loads(get(serving, "/report")[1])["served"]) == 3
+    metrics = get(serving, "/metrics")[1]
     assert "nginx_edge_generation 1\n" in metrics and 'nginx_edge_services_served{side="http"} 2\n' in metrics
-    assert "Active connections" in get("/nginx")
+    assert "Active connections" in get(serving, "/nginx")[1]
+    assert "404" in get(serving, "/state.json")[0] and "404" in get(serving, "/status.html")[0]
+
+
+def get(edge: Edge, path: str, address: str = "127.0.0.1") -> tuple[str, str]:
+    """(head, body) of an answer of the status server."""
+    with socket.create_connection((address, edge.status_port), 5) as connection:
+        connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).decode().partition("\r\n\r\n")
+    return head, body
+
+
+HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>\"'`&\u202e"
+
+
+def test_the_status_page(serving: Edge) -> None:
+    """It follows each change, and what a registration holds is shown and never run."""
+    head, body = get(serving, "/")
+    assert "200 OK" in head and "Content-Type: text/html; charset=utf-8" in head
+    assert "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'" in head
+    assert "generation 000001 is live and up to date" in body and ">one</td>" in body
+    hostile = json.dumps({"kind": "skipped", "side": "http", "service": HOSTILE, "instance": HOSTILE, "address": HOSTILE, "port": 1, "reason": HOSTILE})
+    serving.stage(f"#! {hostile}\n{serving.http('one', 'two')}")
+    assert serving.apply()["outcome"] == "applied"
+    body = get(serving, "/")[1]
+    assert "generation 000002 is live" in body and "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(2)&gt;&quot;&#39;&#96;&amp;\ufffd" in body
+    assert "<script" not in body and "<img" not in body
+    serving.stage("upstream empty { }\n")
+    assert serving.apply()["outcome"] == "failed"
+    body = get(serving, "/")[1]
+    assert "the last change failed, generation 000002 stays live" in body
+    assert body.count("no servers are inside upstream") >= 2, "the last failure and the candidate that is kept"
+
+
+def test_the_status_server_on_a_management_address(serving: Edge) -> None:
+    """Loopback alone unless it is asked for; an address that this host does not have, yet, costs the page there and nothing else."""
+    with pytest.raises(OSError, match="refused"):
+        get(serving, "/", "127.0.0.77")
+    serving.configure(status_address="127.0.0.77")
+    assert serving.apply("--strict")["outcome"] == "applied"
+    assert "up to date" in get(serving, "/", "127.0.0.77")[1] and get(serving, "/generation")[1] == "000002\n"
+    serving.configure(status_address="192.0.2.77")
+    serving.stage(serving.http("one", "two", "three"))
+    result = serving.apply("--strict")
+    assert result["outcome"] == "applied" and "can't be used: Cannot assign requested address" in result["message"]
+    assert [entry["service"] for entry in serving.status()["skipped"]] == ["status page"]
+    assert old_traffic(serving) and serving.ask("three") == (200, "three") and "up to date" in get(serving, "/")[1]
+    with pytest.raises(OSError, match="refused"):
+        get(serving, "/", "127.0.0.77")
 
 
 # -- what is refused ----------------------------------------------------------------------------------------------------------

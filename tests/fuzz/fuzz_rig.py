@@ -11,16 +11,21 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import difflib
 import http.client
+import itertools
 import json
 import math
 import os
+import re
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import typing as t
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,10 +174,19 @@ class Tally:
         return f"{self.catalogues} catalogues: " + ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
 
 
+# It only ever says its hello, so it needs no certificates, and they take long to read.
+CLIENT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def kind_of(reason: str) -> str:
+    """A reason without the port and the rival in it."""
+    return re.sub("^port [0-9]+ ", "port N ", reason.partition(" belongs to service ")[0] + " ").strip()
+
+
 def hello(host: str) -> bytes:
     """What a TLS client says first."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=host)
+    client = CLIENT.wrap_bio(incoming, outgoing, server_hostname=host)
     with contextlib.suppress(ssl.SSLWantReadError):
         client.do_handshake()
     return outgoing.read()
@@ -407,7 +421,7 @@ class Rig:
         for found in expected.refused.values():
             for (_, _, reason), number in found.items():
                 self.tally.counts["refusals"] += number
-                self.tally.reasons[" ".join("N" if word.isdigit() else word for word in reason.partition(" belongs to service ")[0].split())] += number
+                self.tally.reasons[kind_of(reason)] += number
         return expected
 
     @staticmethod
@@ -522,6 +536,7 @@ class Rig:
                 assert shown == shares if len(shares) <= 20 else len(shown) == 20 and shown.items() <= shares.items(), entry
             assert entry["instances"] == len(upstream.servers) and entry.get("canaries", 0) == len(upstream.canaries), entry
             assert entry.get("versions", {}) == upstream.versions, entry
+            assert set(entry.get("warns", {})) == upstream.warns & {*entry["servers"], *entry.get("canary_servers", {})}, entry
 
     def check_apply_reads(self, texts: dict[str, str]) -> None:
         """The apply program takes the files, and reads every report line of them."""
@@ -625,8 +640,7 @@ class Follower:
 
     def __init__(self, rig: Rig, settings: Settings) -> None:
         self.rig, self.settings = rig, settings
-        self.directory = rig.directory / "followed"
-        self.directory.mkdir()
+        self.directory = Path(tempfile.mkdtemp(dir=rig.directory))
         arguments = []
         for side, source in rig.sources(settings).items():
             (self.directory / f"{side}.ctmpl").write_text(source)
@@ -636,14 +650,21 @@ class Follower:
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
+    def has(self, side: str) -> str:
+        """What it has rendered last."""
+        path = self.directory / f"{side}.rendered"
+        return path.read_text() if path.exists() else ""
+
     def shows(self, texts: dict[str, str]) -> None:
         """Wait until it has rendered just this."""
 
-        def same() -> bool:
+        deadline = time.monotonic() + 60
+        while different := [side for side in texts if self.has(side) != texts[side]]:
             assert self.process.poll() is None, f"consul-template ended with {self.process.returncode}: {self.log.read_text()[-3000:]}"
-            return all((self.directory / f"{side}.rendered").read_text() == text for side, text in texts.items())
-
-        poll("the consul-template that keeps running has what a new one renders", same, 60)
+            if time.monotonic() > deadline:
+                lines = [difflib.unified_diff(self.has(side).split("\n"), texts[side].split("\n"), "running", "new", n=0) for side in different]
+                raise AssertionError("\n".join(["a running consul-template is behind a new one:", *itertools.chain(*lines), self.log.read_text()[-3000:]]))
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """End it."""

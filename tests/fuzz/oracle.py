@@ -116,6 +116,7 @@ class Upstream:
     share: int = 0
     versions: collections.Counter[str] = field(default_factory=collections.Counter)
     proxied: int = 0
+    warns: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -234,8 +235,10 @@ class Oracle:
             share = share * percent // 100
         return "", f"{address}:{instance.port}", share
 
-    def count_version(self, upstream: Upstream, instance: Instance) -> None:
-        """Versions are told when they look like one, at most eight different ones of a service."""
+    def note(self, upstream: Upstream, server: str, instance: Instance) -> None:
+        """What the report tells of an instance: that it warns, and its version when that looks like one, at most eight different ones of a service."""
+        if health(instance) == "warning":
+            upstream.warns.add(server)
         version = dict(instance.meta).get("version", "")
         well_formed = re.fullmatch("[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", version, re.ASCII)
         if well_formed and (version in upstream.versions or len(upstream.versions) < 8):
@@ -291,7 +294,7 @@ class Oracle:
                     continue
                 (upstream.canaries if canary else upstream.servers)[server] = share
                 shares += [] if percent is None else [percent]
-                self.count_version(upstream, instance)
+                self.note(upstream, server, instance)
             upstream.share = min(shares, default=self.settings.canary_share)
             if not upstream.servers:
                 upstream.servers, upstream.canaries = upstream.canaries, {}
@@ -370,7 +373,7 @@ class Oracle:
             self.refuse(side, upstream.service, why, instance)
             return False
         upstream.servers[server] = share
-        self.count_version(upstream, instance)
+        self.note(upstream, server, instance)
         return True
 
     def tls(self) -> None:

@@ -9,6 +9,7 @@ import re
 import typing as t
 
 import pytest
+from edge_rig import poll
 from fuzz_rig import AGENT, BACKEND_PORTS, MARKER, NETWORK, PORTS, Catalogue, Rig
 from grammar import Rogue, read
 from oracle import Instance, Node, Settings
@@ -104,6 +105,8 @@ NAMED: dict[str, Catalogue] = {
         Settings(max_services=5, max_reports=1),
     ),
     "more instances than may be": Catalogue(tuple(instance("web", number) for number in range(4)), Settings(max_instances=3)),
+    # What Consul answers to a question that waits is cut to 32 bits: then these are 80, and 8500, which is closed.
+    "ports of more than 32 bits": Catalogue((instance("web", port=2**32 + 80), instance("shop", port=2**32 + 8500))),
     "nothing": Catalogue(()),
 }
 
@@ -111,6 +114,18 @@ NAMED: dict[str, Catalogue] = {
 @pytest.mark.parametrize("name", NAMED)
 def test_named(rig: Rig, name: str) -> None:
     rig.check(NAMED[name])
+
+
+def test_a_closed_port_stays_closed_when_consul_cuts_it(rig: Rig) -> None:
+    """A running consul-template gets such a port cut to 32 bits: the guard judges what it got, and what it got is what is written."""
+    follower = rig.follow(Settings())
+    try:
+        rig.fill(NAMED["ports of more than 32 bits"])
+        text = poll("the running consul-template has both", lambda: follower.has("http") if follower.has("http").count('"shop"') > 0 else "", 60)
+        assert f"{NETWORK.address(1 + ord('s') % 200, 1)}:8500" not in text and "server_name shop" in text and "return 503" in text
+    finally:
+        follower.stop()
+        rig.clear()
 
 
 # -- the net itself -------------------------------------------------------------------------------------------------------------

@@ -188,6 +188,7 @@ def test_warning_instances_on_request(consul: Consul, render: Render) -> None:
     rendered = render("http", accept_warning=True)
     assert servers(rendered, "http_web") == ["192.0.2.1:8001 weight=10", "192.0.2.2:8002 weight=1"]
     assert rendered.skipped() == {("web", "warns and Weights.Warning is 0")}
+    assert rendered.line("web")["warns"] == {"192.0.2.2:8002": True}
 
 
 def test_no_usable_instance(consul: Consul, render: Render, nginx: Nginx) -> None:

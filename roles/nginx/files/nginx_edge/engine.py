@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from . import state as states
 from .check import check_tree
 from .nginxconf import ConfigError, Document, LeftOut, Listener, certificates, clash, listeners, objections, parse_listen
-from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, render
+from .page import page
+from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, management, render
 from .report import as_lines, dropped_too_many, served
 from .system import Config, Lock, Nginx, Trouble, read_staged, read_text, remove_tree, replace_file, swap_link, sync_path, write_file
 
@@ -106,7 +107,9 @@ class Engine:
         """Write the state, then what is derived from it."""
         replace_file(self.path("state.json"), states.dump(self.state))
         report = self.report_of(self.state["live"])
-        replace_file(self.path("status.json"), as_lines(states.status(self.state, report, serving)), sync=False)
+        document = states.status(self.state, report, serving)
+        replace_file(self.path("status.json"), as_lines(document), sync=False)
+        replace_file(self.path("status.html"), page(os.uname().nodename, document, self.failed()), sync=False)
         replace_file(self.path("metrics.prom"), states.metrics(self.state, report, serving), sync=False)
 
     def sockets_of(self, generation: str) -> set[Listener]:
@@ -175,13 +178,16 @@ class Engine:
     def rendered(self, wanted: Wanted, generation: str) -> Rendered:
         """The tree for what is wanted, as far as its sockets can be had now."""
         config, master = self.config, self.nginx.master()
-        complete = render(wanted, {}, generation, config.state_dir, config.status_port, config.places)
+        fixed = (generation, config.state_dir, config.status_port, config.places, config.status_address)
+        complete = render(wanted, {}, *fixed)
         missing = self.nginx.unusable(complete.listeners, master)
         for listener in sorted(wanted.needed(config.status_port) & missing.keys()):
             raise Trouble("host", f"{listener} {missing[listener]}; free it, or give the edge another port or address")
         foreign = [Listener(*entry) for entry in self.state["foreign"]]
         http_side = wanted.listeners(config.status_port)
+        apart = management(config.status_port, config.status_address)[1]
         unusable = {
+            "status": {apart: missing[apart]} if apart and apart in missing else {},
             "http": {listener: missing[listener] for listener in listeners(wanted.http) & missing.keys()},
             "tcp": {listener: missing[listener] for listener in listeners(wanted.stream) & missing.keys()},
         }
@@ -192,7 +198,7 @@ class Engine:
                 unusable["tcp"][listener] = "is used by the operator's own nginx configuration"
         if not any(unusable.values()):
             return complete
-        return render(wanted, unusable, generation, config.state_dir, config.status_port, config.places)
+        return render(wanted, unusable, *fixed)
 
     def on_disk(self, generation: str, files: dict[str, str]) -> bool:
         """Whether a tree is exactly these files."""

@@ -151,7 +151,8 @@ class Listener(NamedTuple):
         return f"{host}:{self.port}/{self.proto}"
 
 
-def _ip(text: str) -> str | None:
+def normal_ip(text: str) -> str | None:
+    """An address in its usual spelling, or nothing when it is none."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             return socket.inet_ntop(family, socket.inet_pton(family, text))
@@ -167,10 +168,10 @@ def parse_listen(args: list[str]) -> list[Listener]:
     proto = "udp" if "udp" in args[1:] else "tcp"
     match = re.fullmatch(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?", args[0])
     if match is None:
-        address = _ip(args[0].strip("[]"))
+        address = normal_ip(args[0].strip("[]"))
         return [Listener(proto, address, 80)] if address else []
     host = (match.group("host") or "*").strip("[]")
-    address = ANY_IPV4 if host == "*" else _ip(host)
+    address = ANY_IPV4 if host == "*" else normal_ip(host)
     if address is None:
         return []
     first = int(match.group("first"))

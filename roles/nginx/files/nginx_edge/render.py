@@ -8,19 +8,31 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .certificate import expiry
-from .nginxconf import Document, LeftOut, Listener, Places, certificates, listeners, with_certificates, without_listeners
+from .nginxconf import Document, LeftOut, Listener, Places, certificates, listeners, parse_listen, with_certificates, without_listeners
+from .page import POLICY
 from .report import as_lines, build_report
 
 STATUS = """\
-# Written by nginx-edge-apply. Loopback only: which generation the answering worker has, and how the edge is.
+# Written by nginx-edge-apply: which generation the answering worker has, and how the edge is. Nothing here can change anything.
 server {{
-    listen 127.0.0.1:{port} default_server;
+{listen}
     server_name nginx-edge-status;
     access_log off;
     default_type text/plain;
     location = /generation {{
         add_header Cache-Control no-store;
         return 200 "{generation}\\n";
+    }}
+    location = / {{
+        types {{ }}
+        default_type "text/html; charset=utf-8";
+        add_header Cache-Control no-store;
+        add_header Content-Security-Policy "{policy}";
+        add_header X-Content-Type-Options nosniff;
+        add_header Referrer-Policy no-referrer;
+        # Not an alias: nginx takes none for a path that ends with a slash.
+        try_files /status.html =404;
+        root {state_dir};
     }}
     location = /status {{
         default_type application/json;
@@ -40,7 +52,7 @@ server {{
         stub_status;
     }}
     location / {{
-        return 404 "known here: /generation /status /report /metrics /nginx\\n";
+        return 404 "known here: / /generation /status /report /metrics /nginx\\n";
     }}
 }}
 """
@@ -73,6 +85,12 @@ class Source(NamedTuple):
     certificates: dict[str, str]
 
 
+def management(port: int, address: str) -> tuple[str, Listener | None]:
+    """Where the status server listens beside loopback, as nginx writes it, and that socket; nothing without an address."""
+    place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}" if address else ""
+    return place, next(iter(parse_listen([place])), None)
+
+
 class Wanted(NamedTuple):
     """A parsed source."""
 
@@ -98,8 +116,17 @@ class Rendered(NamedTuple):
     left_out: list[LeftOut]
 
 
-def render(wanted: Wanted, unusable: dict[str, dict[Listener, str]], generation: str, state_dir: str, status_port: int, places: Places) -> Rendered:
-    """The tree of a generation, without the servers whose socket can't be had (by side). Certificates are part of it: they change and go back with it."""
+def render(
+    wanted: Wanted,
+    unusable: dict[str, dict[Listener, str]],
+    generation: str,
+    state_dir: str,
+    status_port: int,
+    places: Places,
+    status_address: str = "",
+) -> Rendered:
+    """The tree of a generation, without the servers whose socket can't be had (by side; the status server's own is "status"). Certificates are part
+    of it: they change and go back with it."""
     tree = f"{state_dir}/trees/{generation}"
     source = wanted.source
     documents, left_out = {"http": wanted.http, "tcp": wanted.stream}, {}
@@ -109,12 +136,17 @@ def render(wanted: Wanted, unusable: dict[str, dict[Listener, str]], generation:
             documents[side] = Document(text)
     http, stream = documents["http"], documents["tcp"]
     used = {name: source.certificates[name] for name in certificates(http, places)}
+    place, socket = management(status_port, status_address)
+    if socket and socket in unusable.get("status", {}):
+        left_out.setdefault("http", []).append(LeftOut("status page", socket, unusable["status"][socket], (), ""))
+        place, socket = "", None
+    listen = "\n".join(f"    listen {one} default_server;" for one in (f"127.0.0.1:{status_port}", place) if one)
     report = build_report(generation, {"http": source.http, "tcp": source.stream}, left_out)
     report["certificates"] = {name[: -len(".pem")]: expiry(text) for name, text in used.items()}
     files = {
         "main/edge.conf": MAIN.format(base=source.base_main, tree=tree),
         "http/00-base.conf": source.base_http,
-        "http/10-status.conf": STATUS.format(port=status_port, generation=generation, state_dir=state_dir, tree=tree),
+        "http/10-status.conf": STATUS.format(listen=listen, policy=POLICY, generation=generation, state_dir=state_dir, tree=tree),
         EDGE_HTTP: with_certificates(http, places, f"{tree}/{CERTIFICATES}"),
         **{f"{CERTIFICATES}/{name}": text for name, text in used.items()},
         EDGE_STREAM: stream.text,
@@ -122,5 +154,5 @@ def render(wanted: Wanted, unusable: dict[str, dict[Listener, str]], generation:
         STAGED_STREAM: source.stream,
         "report.json": as_lines(report),
     }
-    sockets = listeners(http) | wanted.needed(status_port) | listeners(stream)
+    sockets = listeners(http) | wanted.needed(status_port) | listeners(stream) | ({socket} if socket else set())
     return Rendered(files, sockets, [one for side in left_out.values() for one in side])

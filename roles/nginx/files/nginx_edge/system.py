@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .nginxconf import ANY_IPV4, ANY_IPV6, Listener, Places
+from .nginxconf import ANY_IPV4, ANY_IPV6, Listener, Places, normal_ip
 
 LISTEN, UNCONNECTED = "0A", "07"
 NETLINK_SOCK_DIAG = 4
@@ -37,6 +37,7 @@ class Config(NamedTuple):
     controller: str = "systemd"
     unit: str = "nginx.service"
     status_port: int = 8098
+    status_address: str = ""
     timeout: float = 10
     history: int = 5
     shrink_limit_percent: int = 50
@@ -79,7 +80,10 @@ def load_config(path: str) -> Config:
         good = (int, float) if isinstance(known[key], (int, float)) and not isinstance(known[key], bool) else type(known[key])
         if not isinstance(value, good):
             raise Trouble("platform", f"{path}: {key} is {value!r}, not a {type(known[key]).__name__}")
-    return Config(**values)
+    config = Config(**values)
+    if config.status_address and normal_ip(config.status_address) is None:
+        raise Trouble("platform", f"{path}: status_address is {config.status_address!r}, not an IPv4 or IPv6 address (nginx_status_address)")
+    return config
 
 
 # -- files ------------------------------------------------------------------------------------------------------------------

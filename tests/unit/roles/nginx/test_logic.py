@@ -102,6 +102,21 @@ def test_a_tree_refers_to_itself_only() -> None:
     assert all(Document(tree.files[name]) for name in READ_BY_NGINX)
 
 
+def test_the_status_server_listens_where_it_is_told_to() -> None:
+    source = wanted()
+    alone = render(source, {}, "000001", "/s", 8098, Places()).files["http/10-status.conf"]
+    assert "    listen 127.0.0.1:8098 default_server;\n    server_name" in alone
+    tree = render(source, {}, "000001", "/s", 8098, Places(), "2001:DB8::5")
+    assert "    listen 127.0.0.1:8098 default_server;\n    listen [2001:DB8::5]:8098 default_server;\n" in tree.files["http/10-status.conf"]
+    socket = Listener("tcp", "2001:db8::5", 8098)
+    assert socket in tree.listeners
+    without = render(source, {"status": {socket: "can't be used"}}, "000001", "/s", 8098, Places(), "2001:DB8::5")
+    assert without.files["http/10-status.conf"] == alone and socket not in without.listeners
+    assert json.loads(without.files["report.json"])["skipped"] == [
+        {"kind": "skipped", "side": "http", "service": "status page", "port": 8098, "reason": "[2001:db8::5]:8098/tcp can't be used"}
+    ]
+
+
 def test_rendering_again_is_equal() -> None:
     source = wanted("upstream x { }\n", SERVED)
     assert render(source, {}, "000001", "/s", 1, Places()) == render(source, {}, "000001", "/s", 1, Places())
@@ -228,7 +243,13 @@ def test_a_wildcard_holds_every_address_of_its_family() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [({"statusport": 1}, "unknown key 'statusport'"), ({"status_port": "1"}, "status_port is '1', not a int"), (None, "can't be read")]
+    ("values", "message"),
+    [
+        ({"statusport": 1}, "unknown key 'statusport'"),
+        ({"status_port": "1"}, "status_port is '1', not a int"),
+        ({"status_address": "edge.example"}, "status_address is 'edge.example', not an IPv4 or IPv6 address"),
+        (None, "can't be read"),
+    ],
 )
 def test_a_wrong_configuration_is_named(tmp_path: Path, values: Any, message: str) -> None:
     (tmp_path / "apply.json").write_text(json.dumps(values) if values is not None else "{")
