@@ -8,6 +8,7 @@ Whatever a registration may hold can turn up here, so a value goes into the page
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -48,6 +49,8 @@ td.state { min-width: 7rem; }
 # Sent with the page, so that a browser would not run a script even if one got in.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+# Nearly every value, and there are thousands: printable ASCII without the six letters below.
+_PLAIN = re.compile(r"[ !#$%(-;=?-_a-~]*").fullmatch
 _ESCAPES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&quot;", ord("'"): "&#39;", ord("`"): "&#96;"}
 
 
@@ -55,6 +58,8 @@ def text(value: Any) -> str:
     """A value as text of the page. What can't be seen, or would turn the order of the letters, is shown as a box."""
     if value is None:
         return ""
+    if isinstance(value, str) and _PLAIN(value):
+        return value
     shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(value))
     return shown.translate(_ESCAPES)
 
@@ -69,7 +74,7 @@ def clock(seconds: Any) -> str:
 
 def _row(cells: list[tuple[str, Any]], kind: str = "") -> str:
     """One row; each cell has a class of this module's own, or none, and a value."""
-    inner = "".join(f'<td class="{name}">{text(value)}</td>' if name else f"<td>{text(value)}</td>" for name, value in cells)
+    inner = "".join([f'<td class="{name}">{text(value)}</td>' if name else f"<td>{text(value)}</td>" for name, value in cells])
     return f'<tr class="{kind}">{inner}</tr>' if kind else f"<tr>{inner}</tr>"
 
 
