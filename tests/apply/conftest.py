@@ -18,6 +18,9 @@ from typing import Any, Callable
 
 import pytest
 
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "render")]
+
 PROGRAM = Path(__file__).resolve().parents[2] / "roles" / "nginx" / "files" / "nginx-edge-apply"
 LIBRARY = PROGRAM.parent
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
