@@ -40,7 +40,7 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams im
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "roles" / "nginx" / "files"))
 
-from nginx_edge.nginxconf import Document, objections
+from nginx_edge.nginxconf import Document, Places, objections
 from nginx_edge.report import report_lines
 
 #: The machine whose agent is asked to register; the others are written into the catalogue.
@@ -55,6 +55,8 @@ BACKEND_PORTS = (20100, 20101, 20102, 20103)
 MARKER = "zQmARKz"
 #: What a template that ran would have read.
 SECRET = "key-value-of-the-fuzz-tests"
+#: What each server of the http side says, the one for unknown names too.
+EVERY_SERVER = ["    server_tokens off;"]
 
 
 class Network:
@@ -472,7 +474,7 @@ class Rig:
                 assert block.found["listen"] == [f"{EDGE}:{PORTS.http}"], block
                 servers[host] = block
         unknown = servers.pop("edge-unknown.invalid")
-        assert unknown.found["fixed"] == ['    set $edge_service "";', "    return 404;"], unknown
+        assert unknown.found["fixed"] == [*EVERY_SERVER, '    set $edge_service "";', "    return 404;"], unknown
         assert set(servers) == {f"{label}.{DOMAIN}" for label in (*expected.http, *expected.empty)}, sorted(servers)
         for label, upstream in expected.http.items():
             block = servers[f"{label}.{DOMAIN}"]
@@ -482,11 +484,11 @@ class Rig:
                 assert found == ("$edge_upstream", f"http_{label}", f"http_{label}.canary", str(upstream.share)), block
             else:
                 assert (block.one("pass"), block.one("stable"), block.one("canary")) == (f"http_{label}", "", ""), block
-            assert "empty" not in block.found and "fixed" not in block.found, block
+            assert "empty" not in block.found and block.found["fixed"] == EVERY_SERVER, block
         for label, name in expected.empty.items():
             block = servers[f"{label}.{DOMAIN}"]
             assert (block.one("service"), block.one("empty"), block.one("pass")) == (name, name, ""), block
-            assert "fixed" not in block.found, block
+            assert block.found["fixed"] == EVERY_SERVER, block
 
     def check_stream(self, side: Side, expected: Expected) -> None:
         """The stream file is exactly what the catalogue asks for."""
@@ -542,7 +544,7 @@ class Rig:
         """The apply program takes the files, and reads every report line of them."""
         for side, text in texts.items():
             where_the_role_logs = text.replace(f"{self.directory}/", "/var/log/nginx/")
-            assert objections(Document(where_the_role_logs)) == [], side
+            assert objections(Document(where_the_role_logs), Places()) == [], side
             assert not [entry for entry in report_lines(text) if entry["kind"] == "malformed"], side
 
     # -- traffic ------------------------------------------------------------------------------------------------------------
