@@ -298,25 +298,25 @@ def instance_check(settings: dict[str, t.Any]) -> str:
     )
 
 
-# Health beside the weights, where instances that warn get traffic too: which servers of a service do.
+# Health beside the weights, where instances that warn get traffic too: which servers do. Of two instances at one place, the one that is taken counts.
 _WARNED = """
-{{- if eq .Status "warning" }}{{ $_ := sprig_set $warned (printf "%s %s" $name $server) true }}{{ end }}"""
+{{- $_ := sprig_set $warned (printf "%s %s %s" @KIND@ $name $server) (eq .Status "warning") }}"""
 _WARNS = """
 {{- $warns := sprig_dict }}
 {{- range $server, $_ := $shown }}
-{{- if index $warned (printf "%s %s" $name $server) }}{{ $_ := sprig_set $warns $server true }}{{ end }}
+{{- if index $warned (printf "%s %s %s" @KIND@ $name $server) }}{{ $_ := sprig_set $warns $server true }}{{ end }}
 {{- end }}
 {{- if $warns }}{{ $_ := sprig_set $report "warns" (sprig_merge (or (index $report "warns") (sprig_dict)) $warns) }}{{ end }}"""
 
 
-def warned(settings: dict[str, t.Any]) -> str:
-    """Notes that the instance that is the dot, and is taken, warns."""
-    return _WARNED if settings["accept_warning"] else ""
+def warned(settings: dict[str, t.Any], kind: str) -> str:
+    """Notes whether the instance that is the dot, and is taken, warns. The kind is an expression for what keeps one exposure of a service from another."""
+    return fill(_WARNED, kind=kind) if settings["accept_warning"] else ""
 
 
-def warns(settings: dict[str, t.Any]) -> str:
+def warns(settings: dict[str, t.Any], kind: str) -> str:
     """Adds those of $shown that warn to $report."""
-    return _WARNS if settings["accept_warning"] else ""
+    return fill(_WARNS, kind=kind) if settings["accept_warning"] else ""
 
 
 # One more instance with the version that it says it has, in the map $versions. Versions are few: each distinct one is looked at once.

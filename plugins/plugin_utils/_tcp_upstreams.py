@@ -385,7 +385,7 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
     # A socket option would make nginx bind to this address apart from the public side's, which has all addresses; keep-alive is theirs.
     more = "" if inside else " so_keepalive=on"
     guard = [f"    allow {network};" for network in inside["allowed_networks"]] + ["    deny all;"] if inside else []
-    blocks = _blocks(settings, scope)
+    blocks = _blocks(settings, scope, "$port")
     return "".join(
         [
             fill(
@@ -415,11 +415,11 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
     )
 
 
-def _blocks(settings: dict[str, t.Any], scope: Scope) -> dict[str, t.Any]:
+def _blocks(settings: dict[str, t.Any], scope: Scope, kind: str) -> dict[str, t.Any]:
     return {
         "instance": instance_check(settings),
-        "add": fill(_ADD, skip=scope.skip, max_instances=settings["max_instances"], version=VERSION_COUNT, warned=warned(settings)),
-        "report": fill(_REPORT, warns=warns(settings)),
+        "add": fill(_ADD, skip=scope.skip, max_instances=settings["max_instances"], version=VERSION_COUNT, warned=warned(settings, kind)),
+        "report": fill(_REPORT, warns=warns(settings, kind)),
         "upstream": fill(_UPSTREAM, zone=zone_size("(len $servers)"), servers=upstream_servers("$servers", settings)),
         "max_services": settings["max_services"],
     }
@@ -482,7 +482,7 @@ def tcp_template(edge: t.Any) -> str:
                     tls_port=settings["tls_port"],
                     domain=settings["domain"],
                     tls_servers=_tls_servers(settings, server, tls_listen),
-                    **_blocks(settings, scope),
+                    **_blocks(settings, scope, "`tls`"),
                 )
             )
     parts.append(fill(_FOOTER, service_map="" if log == "off" else _service_map(settings, found)))
