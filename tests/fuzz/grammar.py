@@ -42,7 +42,6 @@ HTTP = {
     "server": (
         rf"    listen (?P<listen>{LISTEN});",
         rf"    server_name (?P<name>{LABEL})\.(?P<domain>[a-z.]+);",
-        r"    server_tokens off;",
         rf'    set \$edge_service "(?P<service>{NAME})";',
         r"    access_log /[A-Za-z0-9_./-]+ edge_http buffer=32k flush=1s;",
         r"    client_max_body_size 100m;",
