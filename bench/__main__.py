@@ -82,6 +82,9 @@ def main(words: list[str]) -> int:
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; what the benchmark made on the nodes was removed", file=sys.stderr)
+        return 130
     return 0
 
 

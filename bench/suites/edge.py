@@ -21,10 +21,11 @@ from bench.sides import Platform, Seed, Side
 from bench.stats import paired_ratio, percentile
 from bench.svg import Panel, Row
 
+# Short blocks: a change and its removal are two of the ten reloads that the apply program grants at once before it spaces them out.
 CHANGE_BLOCKS, CHANGES_PER_BLOCK = 6, 4
 COLD_CHANGES = 10
 LIFECYCLE_BLOCKS, LIFECYCLES_PER_BLOCK = 2, 5
-ROUNDS, WRK_SECONDS, WRK_WARM_UP_SECONDS, CONNECTIONS = 3, 6, 2, 32
+ROUNDS, WRK_SECONDS, WRK_WARM_UP_SECONDS, CONNECTIONS = 5, 5, 2, 32
 RELOADS, LOAD_RATE, LOAD_LONGEST_SECONDS = 100, 50.0, 300.0
 SIZES = (10, 100, 1000)
 CHANGES_PER_SIZE = 5
