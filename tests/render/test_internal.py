@@ -11,7 +11,7 @@ import socket
 import typing as t
 
 import pytest
-from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, free_port, make_certificate, poll, say
+from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, free_port, poll, say
 
 Render = t.Callable[..., Rendered]
 # The public side has every address or this one, the internal side has the other one.
@@ -132,15 +132,14 @@ def test_balancing_another_try_and_canaries_inside(consul: Consul, backends: Bac
     assert all(entry["scope"] == "internal" for entry in node.http.report)
 
 
-def test_a_node_that_is_no_edge_has_the_internal_side_only(consul: Consul, backends: Backends, node: Node, nginx: Nginx) -> None:
+def test_a_node_that_is_no_edge_has_the_internal_side_only(consul: Consul, backends: Backends, node: Node) -> None:
     public, inside = free_port(), free_port()
-    make_certificate(nginx.directory / "apps.pem", f"*.{DOMAIN}")
     web, echo = backends.http("web"), backends.echo("echo")
     consul.register("web", web.server_address[1], address="127.0.0.1", tags=["http", "http-internal", "tls"])
     consul.register("echo", echo.server_address[1], address="127.0.0.1", tags=["tcp"], meta={"edge_port": str(public)})
     consul.register("inner", echo.server_address[1], address="127.0.0.1", tags=["tcp-internal"], meta={"edge_port": str(inside)})
-    tls = {"certificates": [{"name": "apps"}], "certificate_directory": str(nginx.directory), "socket_directory": str(nginx.directory)}
-    node.start(public=False, tls=tls)
+    # Neither the certificate nor the directory of the sockets is there: nothing may ask for them.
+    node.start(public=False, tls={"certificates": [{"name": "apps"}]})
     assert ask(node.port, f"web.{INSIDE_DOMAIN}", at=INSIDE) == (200, "web")
     assert say(inside, "hello", at=INSIDE) == "echo hello"
     for address, port in ((PUBLIC, node.port), (PUBLIC, node.tls_port), (INSIDE, node.tls_port), (PUBLIC, public), (INSIDE, public), (PUBLIC, inside)):

@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 import subprocess
+import tempfile
 import typing as t
 from pathlib import Path
 
@@ -65,9 +66,11 @@ class Tls:
 
 
 @pytest.fixture
-def tls(edge: t.Callable[..., int], tmp_path: Path, nginx: Nginx) -> Tls:
-    """An edge that ends TLS, not yet started."""
-    return Tls(edge, tmp_path, "directive" if nginx.version >= (1, 25, 1) else "listen")
+def tls(edge: t.Callable[..., int], nginx: Nginx) -> t.Iterator[Tls]:
+    """An edge that ends TLS, not yet started. The path of a unix socket is short, and so its directory is not pytest's."""
+    with tempfile.TemporaryDirectory(prefix="edge-", dir="/tmp") as directory:
+        yield Tls(edge, Path(directory), "directive" if nginx.version >= (1, 25, 1) else "listen")
+        nginx.stop()
 
 
 def plain(port: int, name: str, path: str = "/", method: str = "GET") -> tuple[int, str]:
