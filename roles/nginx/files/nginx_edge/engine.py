@@ -20,6 +20,8 @@ from .report import as_lines, dropped_too_many, served
 from .system import Config, Lock, Nginx, Trouble, read_staged, read_text, remove_tree, replace_file, swap_link, sync_path, write_file
 
 FAILED_KEPT = 5
+# A loss is complete when nothing has come for so long, or at the latest after so long.
+SETTLE_SECONDS, SETTLE_LONGEST_SECONDS = 0.25, 2.0
 SEVERITY = {"applied": 6, "unchanged": 6, "repaired": 5, "rolled_back": 5, "held": 5, "refused": 4, "failed": 3}
 
 
@@ -427,7 +429,8 @@ class Engine:
             serving, did, why = self.ensure(live)
             message = f"changes are held after a rollback to {live}; nginx-edge-apply --resume ends it"
             return Result("held" if serving else "failed", message if serving else why, live, serving, "" if serving else "host", did)
-        wanted = self.parse(self.source())
+        now = self.served_now()
+        wanted, services = self.settled(now, confirm_shrink)
         # Rendered for the comparison only where nothing else was staged: most runs have a change to make.
         if live is not None and self.on_disk(live, {STAGED_HTTP: wanted.source.http, STAGED_STREAM: wanted.source.stream}):
             same = self.rendered(wanted, live)
@@ -437,9 +440,35 @@ class Engine:
                     self.say_whose_fault(live, why)
                 text = f"generation {live} is live" + ("; nginx was started or reloaded, because it did not serve it" if did else "")
                 return Result("repaired" if did else "unchanged", text, live, True, changed=did)
-        services = served("http", wanted.source.http) | served("tcp", wanted.source.stream)
-        self.guard(services, confirm_shrink)
+        self.guard(now, services, confirm_shrink)
         return self._make_live(wanted, services, live)
+
+    def served_now(self) -> set[str]:
+        """The services of the live generation."""
+        live, found = self.state["live"], set()
+        for side, name in (("http", STAGED_HTTP), ("tcp", STAGED_STREAM)):
+            text = read_text(f"{self.tree(live)}/{name}") if live else None
+            if text:
+                found |= served(side, text)
+        return found
+
+    def settled(self, now: set[str], confirmed: bool) -> tuple[Wanted, set[str]]:
+        """What is staged, and its services. A loss is told to its end first, so that the guard sees the whole of it.
+
+        consul-template hands on each answer of Consul as it comes, and a catalogue that melts away would arrive in pieces that are each small enough.
+        Nobody waits for a service to be gone; what is new or changed without a loss is never kept waiting."""
+        deadline = time.monotonic() + SETTLE_LONGEST_SECONDS
+        source = self.source()
+        while True:
+            wanted = self.parse(source)
+            services = served("http", source.http) | served("tcp", source.stream)
+            nothing_lost = confirmed or len(now) < self.config.shrink_min_services or now <= services
+            if nothing_lost or time.monotonic() >= deadline:
+                return wanted, services
+            time.sleep(SETTLE_SECONDS)
+            source, before = self.source(), source
+            if source == before:
+                return wanted, services
 
     def _make_live(self, wanted: Wanted, services: set[str], live: str | None) -> Result:
         """Build, test, swap, verify."""
@@ -501,15 +530,10 @@ class Engine:
                 return rendered
             self.state["foreign"], self.state_changed = foreign, True
 
-    def guard(self, services: set[str], confirmed: bool) -> None:
+    def guard(self, now: set[str], services: set[str], confirmed: bool) -> None:
         """Refuse to lose most services at once."""
         config, state = self.config, self.state
-        before = states.recently_served(state, time.time(), config.shrink_window)
-        live = self.state["live"]
-        for side, name in (("http", STAGED_HTTP), ("tcp", STAGED_STREAM)):
-            text = read_text(f"{self.tree(live)}/{name}") if live else None
-            if text:
-                before |= served(side, text)
+        before = states.recently_served(state, time.time(), config.shrink_window) | now
         gone = dropped_too_many(before, services, config.shrink_limit_percent, config.shrink_min_services)
         if not gone:
             if state["refused"] is not None:
@@ -570,7 +594,7 @@ class Engine:
                 else:
                     changed = True
                     services = served("http", wanted.source.http) | served("tcp", wanted.source.stream)
-                    self.guard(services, False)
+                    self.guard(self.served_now(), services, False)
                     try:
                         self.tested(wanted, generation)
                     finally:
