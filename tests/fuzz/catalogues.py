@@ -259,7 +259,12 @@ def catalogues(draw: st.DrawFn, least: int = MIN_SERVICES, most: int = MAX_SERVI
         status = draw(st.sampled_from(("critical", "warning", "maintenance"))) if kind == 9 else ""
         nodes.append(Node(name, address, status))
     found: list[Instance] = []
-    for service, name in enumerate(draw(st.lists(names(), min_size=least, max_size=most, unique=True))):
+    found_names = draw(st.lists(names(), min_size=least, max_size=most, unique=True))
+    for name in found_names[: draw(st.integers(0, 3))]:
+        # Another spelling of one host name.
+        other = draw(st.sampled_from((str.upper, str.title, str.swapcase)))(name)
+        found_names += [other] if other not in found_names and len(other) == len(name) else []
+    for service, name in enumerate(found_names):
         usual = draw(st.sampled_from(TAGS[:6]))
         for number in range(draw(st.sampled_from((1, 2, 2, 3, 4)))):
             found.append(draw(instances(service, name, number, nodes, usual)))

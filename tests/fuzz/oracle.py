@@ -23,6 +23,36 @@ BAD_NAME = "the name must be at most 63 letters, digits, hyphens and underscores
 NO_PORT = "no public port: set meta edge_port, or name the service NAME-PORT"
 ANOTHER = "another instance of the service has this address and port"
 
+# Every kind of reason for a refusal that the rules know.
+REASONS = {
+    ANOTHER,
+    BAD_NAME,
+    NO_PORT,
+    "edge_weight is 0",
+    "in maintenance",
+    "max_instances are already used",
+    "max_services are already served",
+    "meta edge_canary must be true or false",
+    "meta edge_canary_share must be an integer from 0 to 100",
+    "meta edge_port must be a port from 1 to 65535",
+    "meta edge_proxy_protocol must be true or false",
+    "meta edge_weight must be an integer from 0 to 100",
+    "no usable instance",
+    "not healthy",
+    "port N",
+    "port N is not in tcp_ports",
+    "port N is reserved",
+    "the address must be a unicast IPv4 or IPv6 address",
+    "the address must be a unicast IPv4 or IPv6 address, and not loopback",
+    "the host name",
+    "the host name is in reserved_host_names",
+    "the host name is not in host_names",
+    "the port is in backend_reserved_ports",
+    "the port must be from 1 to 65535",
+    "the public port must be from 1 to 65535",
+    "warns and Weights.Warning is 0",
+}
+
 
 def literal(value: t.Any) -> str:
     """A value as Python text; a long repetition as such."""

@@ -10,9 +10,9 @@ import typing as t
 
 import pytest
 from edge_rig import poll
-from fuzz_rig import AGENT, BACKEND_PORTS, MARKER, NETWORK, PORTS, Catalogue, Rig
+from fuzz_rig import AGENT, BACKEND_PORTS, MARKER, NETWORK, PORTS, Catalogue, Rig, kind_of
 from grammar import Rogue, read
-from oracle import Instance, Node, Settings
+from oracle import DOMAIN, REASONS, Instance, Node, Oracle, Settings
 
 from ansible_collections.trinode.platform.plugins.plugin_utils import _gotemplate
 
@@ -99,6 +99,25 @@ NAMED: dict[str, Catalogue] = {
     "the same place twice": Catalogue(
         (instance("web"), instance("web", 0, id="again", node=OTHER), instance("web", 0, id="as canary", node=OTHER, meta={"edge_canary": "on"}))
     ),
+    "meta that is none": Catalogue(
+        (
+            instance("web", meta={"edge_canary": "perhaps"}),
+            instance("web", 1, meta={"edge_canary": "yes", "edge_canary_share": "101"}),
+            instance("db", tags=("tcp",), meta={"edge_port": "20001", "edge_proxy_protocol": "perhaps"}),
+            instance("far", tags=("tcp",), meta={"edge_port": "65536"}),
+            instance("none", tags=("tcp",)),
+            instance("void", port=0),
+        )
+    ),
+    "no loopback": Catalogue((instance("web"), instance("shop", address="192.0.2.1")), Settings(allow_loopback=False)),
+    "names that are the operator's": Catalogue(
+        (instance("web"), instance("shop"), instance("ui"), instance("Shop-ui", address=NETWORK.address(202, 1))),
+        Settings(host_names=(f"shop*.{DOMAIN}", f"ui.{DOMAIN}"), reserved_host_names=(f"*ui.{DOMAIN}",)),
+    ),
+    "those that warn": Catalogue(
+        (instance("web", status="warning", weights=(5, 2)), instance("web", 1), instance("web", 2, status="warning", weights=(5, 0))),
+        Settings(accept_warning=True),
+    ),
     "nothing but canaries": Catalogue((instance("web", meta={"edge_canary": "TRUE"}), instance("web", 1, meta={"edge_canary": "1", "edge_canary_share": "0"}))),
     "one more than may be": Catalogue(
         tuple(instance(f"s{number}", address=NETWORK.address(1 + number, 1), tags=("http", "tls")) for number in range(6)),
@@ -109,6 +128,14 @@ NAMED: dict[str, Catalogue] = {
     "ports of more than 32 bits": Catalogue((instance("web", port=2**32 + 80), instance("shop", port=2**32 + 8500))),
     "nothing": Catalogue(()),
 }
+
+
+def test_every_reason_has_a_catalogue() -> None:
+    found: set[str] = set()
+    for catalogue in NAMED.values():
+        refused = Oracle(catalogue.instances, catalogue.settings, PORTS).work_out().refused
+        found |= {kind_of(reason) for side in refused.values() for _, _, reason in side}
+    assert found == REASONS
 
 
 @pytest.mark.parametrize("name", NAMED)
