@@ -367,6 +367,32 @@ def test_a_held_http_port_is_refused_with_its_holder(serving: Edge) -> None:
         assert old_traffic(serving) and serving.workers() == workers
 
 
+def test_more_ports_than_worker_connections(serving: Edge) -> None:
+    """nginx refuses more sockets than it has connections. Half of them are for ports, the name-reading port first; what is too many loses, and says why."""
+    first = 21000
+    names = f"server {{ listen 127.0.0.1:{serving.free_port()}; ssl_preread on; proxy_pass 127.0.0.1:9; }}\n"
+    ports = [port for port in range(first, first + 400) if not port_open(port)][:300]
+    serving.stage(serving.http("one", "two", "three"), serving.stream() + "".join(serving.stream(port, "more") for port in ports) + names)
+    result = serving.apply("--strict")
+    assert result["outcome"] == "applied"
+    # 256 connections in the test's nginx.conf; one of the 128 is the echo service's, one reads names.
+    assert serving.ask_tcp(ports[125]) == "more" and serving.ask_tcp(ports[126]) == ""
+    assert old_traffic(serving) and serving.ask("three") == (200, "three")
+    skipped = serving.status()["skipped"]
+    assert [entry["port"] for entry in skipped] == ports[126:]
+    assert f"is one too many for the 256 worker_connections in {serving.etc}/nginx.conf: public ports get half of them" in skipped[0]["reason"]
+    assert serving.apply()["outcome"] == "unchanged"
+    conf = serving.etc / "nginx.conf"
+    conf.write_text(conf.read_text().replace("worker_connections 256", "worker_connections 700"))
+    assert serving.apply("--strict")["outcome"] == "applied"
+    assert serving.ask_tcp(ports[299]) == "more" and not serving.status()["skipped"]
+    conf.write_text(conf.read_text().replace("worker_connections 700", "worker_connections 100"))
+    # With or without the edge's change, what is live no longer fits.
+    serving.stage(serving.http("one", "two"))
+    assert serving.apply("--strict")["serving"] and serving.ask("three")[0] == 404 and old_traffic(serving)
+    assert len(serving.status()["skipped"]) == 252
+
+
 def test_a_port_that_is_taken_after_the_test(serving: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     """nginx -t says 0 and so does the reload: only asking the running nginx shows that it did not take the change."""
     serving.configure(timeout=1)

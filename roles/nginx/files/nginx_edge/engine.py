@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from . import state as states
 from .check import check_tree
-from .nginxconf import ConfigError, Document, LeftOut, Listener, certificates, clash, listeners, objections, parse_listen
+from .nginxconf import ConfigError, Document, LeftOut, Listener, certificates, clash, listeners, objections, parse_listen, too_many, worker_connections
 from .page import page
 from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, management, render
 from .report import as_lines, dropped_too_many, served
@@ -198,9 +198,22 @@ class Engine:
                 unusable["tcp"][listener] = "is the http side's"
             elif any(clash(listener, other) for other in foreign):
                 unusable["tcp"][listener] = "is used by the operator's own nginx configuration"
+        self.leave_room(wanted.stream, unusable["tcp"])
         if not any(unusable.values()):
             return complete
         return render(wanted, unusable, *fixed)
+
+    def leave_room(self, stream: Document, unusable: dict[Listener, str]) -> None:
+        """nginx refuses to start with more sockets than ``worker_connections``, and each one takes a connection from every worker: public ports get
+        half of them at the most, and whoever registers thousands loses those that are too many, not the edge."""
+        try:
+            connections = worker_connections(Document(read_text(self.config.nginx_conf) or ""))
+        except ConfigError:
+            # For nginx to say.
+            return
+        if connections is not None:
+            reason = f"is one too many for the {connections} worker_connections in {self.config.nginx_conf}: public ports get half of them"
+            unusable.update(dict.fromkeys(too_many(stream, unusable, connections // 2), reason))
 
     def on_disk(self, generation: str, files: dict[str, str]) -> bool:
         """Whether a tree is exactly these files."""

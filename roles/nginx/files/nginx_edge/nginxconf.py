@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 # The rules of nginx's own reader: quotes are special only at the start of a word, "${" belongs to a word, and "}" inside a word does not end it.
@@ -192,6 +192,33 @@ def listeners(document: Document) -> set[Listener]:
             if directive.name == "server" and directive.block is not None:
                 found.update(server_listeners(directive))
     return document.listeners
+
+
+def worker_connections(document: Document) -> int | None:
+    """How many connections a worker may have, by the main file; nothing when its ``events`` block is elsewhere."""
+    blocks = [directive.block for directive in document.directives if directive.name == "events" and directive.block is not None]
+    words = [inner.args[0] for block in blocks for inner in block if inner.name == "worker_connections" and inner.args]
+    if not blocks or (words and not words[-1].isdigit()):
+        return None
+    # nginx's own default.
+    return int(words[-1]) if words else 512
+
+
+def too_many(document: Document, unusable: Container[Listener], room: int) -> set[Listener]:
+    """Sockets beyond those that there is room for. The servers that read the name out of TLS come first: one of them stands for many services.
+    Then it goes by the order of the text, which does not change with health."""
+    servers = [directive for directive in document.directives if directive.name == "server" and directive.block is not None]
+    servers.sort(key=lambda server: not any(inner.name == "ssl_preread" for inner in server.block or []))
+    beyond: set[Listener] = set()
+    for server in servers:
+        wanted = server_listeners(server)
+        if any(listener in unusable for listener in wanted):
+            continue
+        if len(wanted) > room:
+            beyond.update(wanted)
+        else:
+            room -= len(wanted)
+    return beyond
 
 
 def clash(one: Listener, other: Listener) -> bool:

@@ -21,8 +21,10 @@ from nginx_edge.nginxconf import (
     listeners,
     objections,
     parse_listen,
+    too_many,
     with_certificates,
     without_listeners,
+    worker_connections,
 )
 
 
@@ -206,3 +208,35 @@ server { ssl_certificate /etc/nginx-edge/tls/b-2.pem; }
     assert changed.count("\n") == text.count("\n")
     assert changed.splitlines()[6] == "server { ssl_certificate /state/trees/000001/tls/b-2.pem; }"
     assert with_certificates(Document("server { listen 80; }\n"), Places(), "/x") == "server { listen 80; }\n"
+
+
+# -- room for sockets -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "connections"),
+    [
+        ("events { worker_connections 768; }", 768),
+        ("events { use epoll; }", 512),
+        ("events { worker_connections 1; worker_connections 2; }", 2),
+        ("events { worker_connections many; }", None),
+        ("include events.conf;", None),
+        ("", None),
+    ],
+)
+def test_worker_connections(text: str, connections: int | None) -> None:
+    assert worker_connections(Document(text)) == connections
+
+
+def test_the_ports_beyond_the_room() -> None:
+    text = "".join(f"server {{ listen {port}; }}\n" for port in range(9001, 9005)) + "server { listen 443; listen [::]:443; ssl_preread on; }\n"
+    document = Document(text)
+
+    def beyond(room: int, *unusable: int) -> list[int]:
+        return sorted({listener.port for listener in too_many(document, {Listener("tcp", "0.0.0.0", port) for port in unusable}, room)})
+
+    assert beyond(6) == []
+    assert beyond(4) == [9003, 9004], "the name-reading server comes first, with both of its sockets"
+    assert beyond(1) == [443, 9002, 9003, 9004], "a server goes as a whole"
+    assert beyond(4, 9001) == [9004], "who has no socket anyway takes no room"
+    assert beyond(0) == [443, 9001, 9002, 9003, 9004]
