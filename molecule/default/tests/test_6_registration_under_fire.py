@@ -239,7 +239,7 @@ def stop(instance: Instance) -> None:
     instance.wait_until_served(False)
 
 
-@pytest.fixture(name="sample_nodes", scope="module")
+@pytest.fixture(name="sample_nodes")
 def fixture_sample_nodes() -> t.Iterator[list[Node]]:
     nodes = [Node(name, "roll-") for name in lab.NODES]
     for node in nodes:
@@ -276,7 +276,6 @@ def test_no_request_fails_while_a_service_is_replaced(sample_nodes: list[Node], 
     failed = sum(result["failed"] for result in load.results.values())
     print(f"{requests} requests in {seconds:.0f} s, {failed} failed, slowest {max(result['slowest'] for result in load.results.values())} s")
     assert failed == 0, json.dumps(load.results, indent=1)
-    assert requests > 500, "there was no load to speak of"
+    # A quarter of the rate, because the load shares the machine with the nodes.
+    assert requests > max(100, RATE * seconds / 4), "there was no load to speak of"
     assert {node.run("docker ps --format '{{.Names}}' --filter name=^roll-") for node in sample_nodes} == {"roll-v2"}
-    for node in sample_nodes:
-        node.clean()
