@@ -31,6 +31,7 @@ check: python-there ## Linters and unit tests only
 # The fuzz stage of `test` with more catalogues and a seed of its own; CATALOGUES=, SEED= change both.
 fuzz: python-there ## Generated catalogues, many and new ones (an hour; repeat a run with SEED=)
 	@FUZZ_CATALOGUES=$(or $(CATALOGUES),2000) FUZZ_SEED=$(or $(SEED),random) $(PYTHON) tools/stages.py --verbose fuzz
+	@SCALE_SERVICES=3000 tools/test/pytest scale tests/apply/test_scale.py -s
 
 lint unit render default: python-there ## One test stage with what it needs
 	@$(PYTHON) tools/stages.py --verbose $@

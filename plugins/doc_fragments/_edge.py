@@ -424,10 +424,12 @@ options:
         default: 512
       max_services:
         description:
-        - Services that each side serves at most. What comes later in the fixed order is refused.
-        - From V(1) to V(50000).
+        - Services with one tag that are looked at, at most. What comes later in the fixed order is refused, and consul-template does not ask for it.
+        - It asks Consul about each of the others on a connection of its own. P(trinode.platform.edge_connections#filter) works out from this what both
+          sides need.
+        - From V(1) to V(10000).
         type: int
-        default: 5000
+        default: 3000
       max_instances:
         description:
         - Instances of one service that are used at most.

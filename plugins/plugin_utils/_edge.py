@@ -451,10 +451,16 @@ SCHEMA: tuple[Option, ...] = (
     Option(
         "max_services",
         "int",
-        ("Services that each side serves at most. What comes later in the fixed order is refused.",),
-        default=5000,
+        (
+            "Services with one tag that are looked at, at most. What comes later in the fixed order is refused, and consul-template does not ask for it.",
+            (
+                "It asks Consul about each of the others on a connection of its own. "
+                "P(trinode.platform.edge_connections#filter) works out from this what both sides need."
+            ),
+        ),
+        default=3000,
         minimum=1,
-        maximum=50000,
+        maximum=10000,
     ),
     Option("max_instances", "int", ("Instances of one service that are used at most.",), default=200, minimum=1, maximum=1000),
     Option("max_reports", "int", ("Refusals that each side lists one by one. What is beyond is only counted.",), default=500, minimum=1, maximum=10000),

@@ -75,6 +75,8 @@ _NAMES = r"""
 @NAME_CHECK@
 {{- if $why }}
 {{- template "skip @SKIP@service" (sprig_dict "service" .Name "reason" $why) }}
+{{- else if ge (len $suffixes) @MAX_SERVICES@ }}
+{{- template "skip @SKIP@service" (sprig_dict "service" .Name "reason" "max_services are already served") }}
 {{- else }}
 {{- $name := .Name }}
 {{- $suffix := "" }}
@@ -173,8 +175,14 @@ server {
 
 _TLS = r"""
 {{- $sni := sprig_dict }}
+{{- $asked := 0 }}
 @CLAIMS@
 {{- range $label, $name := $claims }}
+{{- $host := printf "%s.@DOMAIN@" $label }}
+{{- if ge $asked @MAX_SERVICES@ }}
+{{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp" "service" $name "host" $host "port" @TLS_PORT@ "reason" "max_services are already served") }}
+{{- else }}
+{{- $asked = add 1 $asked }}
 {{- $servers := sprig_dict }}
 {{- $versions := sprig_dict }}
 {{- $mixed := false }}
@@ -189,17 +197,15 @@ _TLS = r"""
 {{- end }}
 {{- end }}
 {{- end }}
-{{- $host := printf "%s.@DOMAIN@" $label }}
 {{- if not $servers }}
 {{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp" "service" $name "host" $host "port" @TLS_PORT@ "reason" "no usable instance") }}
-{{- else if ge (len $sni) @MAX_SERVICES@ }}
-{{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp" "service" $name "host" $host "port" @TLS_PORT@ "reason" "max_services are already served") }}
 {{- else }}
 {{- $_ := sprig_set $sni $label $name }}
 {{- $upstream := printf "tls_%s" $label }}
 {{- $report := sprig_dict "kind" "served" "side" "tcp" "service" $name "host" $host "port" @TLS_PORT@ "upstream" $upstream "instances" (len $servers) }}
 @REPORT@
 @UPSTREAM@
+{{- end }}
 {{- end }}
 {{- end }}
 @TLS_SERVERS@"""
@@ -395,7 +401,14 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
                 reserved=" ".join(map(str, sorted(reserved))),
                 allowed=go_ranges("$port", allowed),
             ),
-            fill(_NAMES, tcp_tag=tag, skip=scope.skip, name_check=NAME_CHECK, name_with_port=go_string(NAME_WITH_PORT)),
+            fill(
+                _NAMES,
+                tcp_tag=tag,
+                skip=scope.skip,
+                name_check=NAME_CHECK,
+                name_with_port=go_string(NAME_WITH_PORT),
+                max_services=settings["max_services"],
+            ),
             fill(
                 _SERVICES,
                 tcp_tag=tag,

@@ -86,7 +86,7 @@ class Places:
 class Chain:
     """An edge that follows a Consul."""
 
-    def __init__(self, edge: Edge, consul_address: str, description: dict[str, t.Any] | None = None) -> None:
+    def __init__(self, edge: Edge, consul_address: str, description: dict[str, t.Any] | None = None, connections: int = 0) -> None:
         self.edge = edge
         self.directory = edge.root / "chain"
         self.directory.mkdir()
@@ -110,7 +110,7 @@ class Chain:
             "tcp_access_log": "off",
             **(description or {}),
         }
-        settings = {
+        settings: dict[str, t.Any] = {
             "consul": {"address": f"http://{consul_address}", "retry": {"enabled": True, "attempts": 0, "backoff": "250ms", "max_backoff": "1s"}},
             "wait": defaults("consul_template")["consul_template_wait"],
             "max_stale": defaults("consul_template")["consul_template_max_stale"],
@@ -119,6 +119,8 @@ class Chain:
             "template_error_fatal": False,
             "kill_signal": "SIGINT",
         }
+        if connections:
+            settings["consul"]["transport"] = {"max_conns_per_host": connections, "max_idle_conns_per_host": connections}
         templates = [
             {
                 "name": f"edge-{side}",

@@ -352,10 +352,12 @@ class Oracle:
         """Services by a port of their own."""
         tagged = {}
         for name, instances in self.tagged("tcp").items():
-            if good_name(name):
-                tagged[name] = instances
-            else:
+            if not good_name(name):
                 self.refuse("tcp", name, BAD_NAME)
+            elif len(tagged) >= self.settings.max_services:
+                self.refuse("tcp", name, "max_services are already served")
+            else:
+                tagged[name] = instances
         owners: dict[str, str] = {}
         # First those that carry the port in their name, then those that ask for it, each in byte order of the names.
         for by_name in (True, False):
@@ -409,14 +411,15 @@ class Oracle:
     def tls(self) -> None:
         """Services by the name in the TLS hello."""
         tagged = self.tagged("tls")
-        for label, name in self.host_owners("tcp", "tls").items():
+        for number, (label, name) in enumerate(self.host_owners("tcp", "tls").items()):
+            if number >= self.settings.max_services:
+                self.refuse("tcp", name, "max_services are already served")
+                continue
             upstream = Upstream(name)
             for instance in tagged[name]:
                 self.add("tcp", upstream, instance)
             if not upstream.servers:
                 self.refuse("tcp", name, "no usable instance")
-            elif len(self.expected.tls) >= self.settings.max_services:
-                self.refuse("tcp", name, "max_services are already served")
             else:
                 self.expected.tls[label] = upstream
 
