@@ -4,6 +4,7 @@
 """The Galaxy tarball brings up the platform, from an empty place and without the checkout.
 
 The inventory is another one than the hospital's: one server, two agents that are the edge, and another manager of the resolver on each host.
+The edge ends TLS with a certificate of the operator's.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ all:
     docker_hosts: {{hosts: {{consul-1: , consul-2: , consul-3: }}}}
     edge: {{hosts: {{consul-2: , consul-3: }}}}
 """
+EDGE_DOMAIN = "apps.hospital.example"
 FORBIDDEN = ("collections/", "molecule/", "tests/", "artifacts/", "build/", "ansible.cfg", ".git")
 
 
@@ -82,6 +84,17 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("inventory")
     (place / "hosts.yml").write_text(HOSTS.format(network=lab.NETWORK), encoding="utf-8")
     shutil.copytree(lab.INVENTORY / "group_vars", place / "group_vars")
+    # Not beside the hosts: what lies there is read as an inventory.
+    tls = tmp_path_factory.mktemp("tls")
+    certificate, key = tls / "apps.crt", tls / "apps.key"
+    names = ["-subj", f"/CN=*.{EDGE_DOMAIN}", "-addext", f"subjectAltName=DNS:*.{EDGE_DOMAIN}"]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "90", "-keyout", str(key), "-out", str(certificate), *names],
+        check=True,
+        capture_output=True,
+    )
+    settings = {"platform_tls_certificates": [{"name": "apps", "certificate": str(certificate), "key": str(key)}]}
+    (place / "group_vars" / "docker_hosts.yml").write_text(json.dumps(settings), encoding="utf-8")
     return place
 
 
@@ -127,9 +140,41 @@ def test_each_manager_of_the_resolver_serves_both_kinds_of_names(node: str, proo
 
 @pytest.mark.usefixtures("site")
 def test_the_acceptance_passes(installed: dict[str, str], inventory: Path, tmp_path: Path) -> None:
-    result = lab.play("trinode.platform.acceptance", environment=installed, inventory=inventory, variables={"acceptance_report_dir": str(tmp_path)})
+    variables = {"acceptance_report_dir": str(tmp_path), "acceptance_keep_services": True}
+    result = lab.play("trinode.platform.acceptance", environment=installed, inventory=inventory, variables=variables)
     assert result.status == 0, result.output[-8000:]
     report: dict[str, t.Any] = json.loads((tmp_path / "acceptance.json").read_text(encoding="utf-8"))
     # Without acceptance_disruptive, as on a site in use, the ninth check leaves the services alone.
     assert {check["number"] for check in report["checks"] if check["status"] == "passed"} >= set(range(1, 13)) - {9, 10}
     assert not [check for check in report["checks"] if check["status"] == "failed"]
+
+
+def asked(node: str, arguments: str, expected: str) -> None:
+    """A request from a node is answered as expected, within the time that a change may take."""
+    command = f"curl --silent --show-error --max-time 5 --write-out ' status=%{{http_code}}' {arguments} 2>&1"
+    lab.wait_for(
+        lambda: expected in lab.run(node, command, check=False),
+        20,
+        f"{node}: {command} says {expected!r}",
+        lambda: "\n".join([lab.run(node, command, check=False), *(lab.run(edge, "nginx-edge-apply --status", check=False) for edge in lab.NODES)]),
+    )
+
+
+@pytest.fixture(scope="module")
+def authority(inventory: Path) -> str:
+    """The operator's certificate where curl on the server finds it."""
+    settings = json.loads((inventory / "group_vars" / "docker_hosts.yml").read_text(encoding="utf-8"))
+    text = Path(settings["platform_tls_certificates"][0]["certificate"]).read_text(encoding="utf-8")
+    lab.run("consul-1", f"cat > /root/apps.crt <<'END'\n{text}END")
+    return "/root/apps.crt"
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize("edge", ["consul-2", "consul-3"])
+def test_the_edge_ends_tls_with_the_operators_certificate(authority: str, edge: str) -> None:
+    name = f"httpfront.{EDGE_DOMAIN}"
+    to = f"--resolve {name}:443:{lab.NODES[edge]}"
+    asked("consul-1", f"--cacert {authority} {to} https://{name}/", "this is httpfrontservice, version: v1.0.0, calling backendservice ok")
+    lab.run(edge, "systemctl kill --signal=KILL nginx")
+    asked("consul-1", f"--cacert {authority} {to} https://{name}/", "this is httpfrontservice")
+    assert lab.run(edge, "stat -c '%U %a' /etc/nginx-edge/tls/apps.pem") == "root 600"
