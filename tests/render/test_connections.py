@@ -35,7 +35,13 @@ class Running:
             templates.append({"source": f"{directory}/{side}.ctmpl", "destination": f"{directory}/{side}.conf"})
         transport = {"max_conns_per_host": connections, "max_idle_conns_per_host": connections}
         retry = {"enabled": True, "attempts": 0, "backoff": "250ms", "max_backoff": "1s"}
-        settings = {"consul": {"address": f"http://{consul.address}", "retry": retry, "transport": transport}, "template": templates, "log_level": "warn"}
+        settings = {
+            "consul": {"address": f"http://{consul.address}", "retry": retry, "transport": transport},
+            # A question that has no news holds its connection for so long; the next one in the queue waits for that.
+            "block_query_wait": "2s",
+            "template": templates,
+            "log_level": "warn",
+        }
         (directory / "config.json").write_text(json.dumps(settings))
         with self.log.open("w") as log:
             command = [tool("consul-template", "CONSUL_TEMPLATE_BIN"), "-config", f"{directory}/config.json"]
@@ -44,7 +50,7 @@ class Running:
     def rendered(self, side: str) -> Rendered:
         """What it made of one side."""
         path = self.directory / f"{side}.conf"
-        poll(f"{side}.conf is rendered; {self.log.read_text()[-2000:]}", path.exists, 60)
+        poll(f"{side}.conf is rendered; {self.log.read_text()[-2000:]}", path.exists, 180)
         return Rendered(path.read_text())
 
     def stop(self) -> None:
