@@ -616,6 +616,18 @@ def test_a_shrink_in_steps_is_a_shrink(edge: Edge) -> None:
     assert edge.status()["refused"] is None
 
 
+def test_a_change_that_takes_nothing_away_is_no_shrink(edge: Edge) -> None:
+    """Services that were let go while there were too few for the guard are not held against one that comes."""
+    edge.stage(many(edge, 4))
+    edge.apply("--strict")
+    edge.stage(many(edge, 1))
+    assert edge.apply()["outcome"] == "applied"
+    for names in (["s0", "s10"], ["s0", "s10", "s11"]):
+        edge.stage(edge.http(*names))
+        assert edge.apply()["outcome"] == "applied", names
+    assert edge.status()["refused"] is None
+
+
 def test_an_empty_catalogue_without_report_lines_is_a_shrink(edge: Edge) -> None:
     edge.stage(edge.http(*[f"s{number}" for number in range(6)], report=False))
     edge.apply("--strict")

@@ -26,6 +26,8 @@ from ansible_collections.trinode.platform.plugins.module_utils._acceptance_load 
 # CHAOS_SEED repeats a run: the same orders to the same containers, and the same faults.
 SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
 CHAOS_SECONDS = 120.0
+# What is not right at the pause is printed, and has to be right soon: an agent brings nothing to the catalogue while a killed leader has no successor.
+HEALED_SECONDS = 3.0
 PAUSE_SECONDS = 2.0
 CONTAINERS = 100
 ORDERS_A_BURST = 10
@@ -161,9 +163,13 @@ def test_the_catalogue_is_the_running_containers_at_every_pause(site: Site) -> N
             for node in site.nodes:
                 ghosts, missing = compare(node)
                 if ghosts or missing:
-                    late = time.monotonic()
+                    since = time.monotonic()
                     node.settled(60)
-                    wrong.append(f"after {story[-1]}: {node.name}: ghosts {ghosts}, missing {missing}, right {time.monotonic() - late:.1f} s later")
+                    late = time.monotonic() - since
+                    line = f"after {story[-1]}: {node.name}: ghosts {ghosts}, missing {missing}, right {late:.1f} s later"
+                    print(line)
+                    if late > HEALED_SECONDS:
+                        wrong.append(line)
         report = "\n".join(story)
         print(report)
         assert not wrong, "\n".join([f"CHAOS_SEED={SEED}", *wrong, report, *(lab.journal(node.name, "registrator") for node in site.nodes)])

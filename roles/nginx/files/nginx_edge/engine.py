@@ -547,7 +547,8 @@ class Engine:
         """Refuse to lose most services at once."""
         config, state = self.config, self.state
         before = states.recently_served(state, time.time(), config.shrink_window) | now
-        gone = dropped_too_many(before, services, config.shrink_limit_percent, config.shrink_min_services)
+        # A change that takes nothing away is none of the guard's business, whatever left before it and was let go then.
+        gone = dropped_too_many(before, services, config.shrink_limit_percent, config.shrink_min_services) if now - services else []
         if not gone:
             if state["refused"] is not None:
                 state["refused"], self.state_changed = None, True
