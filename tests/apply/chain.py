@@ -76,11 +76,19 @@ class Places:
         self.server = self.loop.run_until_complete(asyncio.start_server(self._answer, sock=self.socket))
         self.loop.run_forever()
 
+    async def _end(self) -> None:
+        self.server.close()
+        waiting = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
     def stop(self) -> None:
-        """End."""
+        """End, with every connection."""
+        asyncio.run_coroutine_threadsafe(self._end(), self.loop).result(20)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
-        self.socket.close()
+        self.loop.close()
 
 
 class Chain:

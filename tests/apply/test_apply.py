@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 
@@ -581,6 +582,81 @@ def test_a_full_disk_changes_nothing(edge: Edge, tmp_path: Path) -> None:
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets the wall clock of the programs that the test starts, and of those that run, to so many seconds from now."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler: apt-get install gcc libc6-dev")
+    library, offset = tmp_path / "clock.so", tmp_path / "clock-offset"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(Path(__file__).with_name("clock.c"))], check=True, timeout=60)
+
+    def step(seconds: int) -> None:
+        temporary = offset.with_suffix(".new")
+        temporary.write_text(str(seconds))
+        temporary.rename(offset)
+
+    step(0)
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("CLOCK_OFFSET_FILE", str(offset))
+    return step
+
+
+YEAR = 365 * 24 * 3600
+
+
+@pytest.mark.parametrize("steps", [(YEAR, -YEAR), (-YEAR, YEAR), (-3 * YEAR, 3600, -3600)])
+def test_clock_steps_between_runs(serving: Edge, clock: Callable[[int], None], steps: tuple[int, ...]) -> None:
+    """Generations, history and failures follow the order of events, whatever the clock says about it."""
+    serving.configure(shrink_min_services=1000)
+    for number, offset in enumerate(steps):
+        clock(offset)
+        serving.stage(serving.http("one", "two", f"n{number}"))
+        result = serving.apply("--strict")
+        assert (result["outcome"], result["generation"]) == ("applied", f"{number + 2:06d}"), result
+        assert abs(serving.status()["last"]["time"] - time.time() - offset) < 600, "the program had the other clock"
+        assert old_traffic(serving) and serving.ask(f"n{number}") == (200, f"n{number}")
+        serving.stage(f"upstream empty{number} {{ }}\n")
+        for _ in range(2):
+            assert serving.apply()["outcome"] == "failed"
+        told = [entry["reason"] for entry in serving.status()["failed"]]
+        assert len(told) == number + 1, "the same failure is kept once"
+        assert all(f'"empty{index}"' in reason for index, reason in enumerate(told)), "newest last"
+    assert [entry["generation"] for entry in serving.status()["history"]] == [f"{number + 1:06d}" for number in range(len(steps) + 1)]
+    assert serving.run("--rollback").returncode == 0
+    assert serving.status()["generation"] == f"{len(steps):06d}" and old_traffic(serving)
+
+
+def test_the_guard_outlives_a_clock_that_is_set_back(edge: Edge, clock: Callable[[int], None]) -> None:
+    """What was served a moment ago counts, also when that moment is in the future now."""
+    edge.stage(many(edge, 10))
+    edge.apply("--strict")
+    clock(-YEAR)
+    edge.stage(many(edge, 6))
+    assert edge.apply()["outcome"] == "applied"
+    edge.stage(many(edge, 3))
+    assert edge.apply()["outcome"] == "refused"
+
+
+@pytest.mark.parametrize("offset", [YEAR, -YEAR])
+@pytest.mark.parametrize("step", ["tested", "swapped", "signalled"])
+def test_a_clock_step_in_the_middle_of_a_run(serving: Edge, clock: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, step: str, offset: int) -> None:
+    """Deadlines go by the clock that nobody sets: a step ends no waiting early and lets none go on for ever."""
+    monkeypatch.setenv("NGINX_EDGE_HALT", step)
+    serving.stage(serving.http("one", "two", "three"))
+    process = serving.start("--strict", "--json")
+    serving.wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().split()[2] == "T", "the program halts")
+    clock(offset)
+    process.send_signal(signal.SIGCONT)
+    result = json.loads(process.communicate(timeout=60)[0])
+    assert (result["outcome"], result["serving"]) == ("applied", True), result
+    assert 0 <= result["duration_ms"] < 60000
+    monkeypatch.delenv("NGINX_EDGE_HALT")
+    assert abs(serving.status()["last"]["time"] - time.time() - offset) < 600, "the clock was set while the program ran"
+    assert old_traffic(serving) and serving.ask("three") == (200, "three")
+    assert serving.apply()["outcome"] == "unchanged"
+
+
 # -- guard, history, rollback ------------------------------------------------------------------------------------------------
 
 
@@ -658,6 +734,32 @@ def test_history_and_diff(serving: Edge) -> None:
     assert "+upstream http_n3" in diff and "http_n2" not in diff.replace(" upstream http_n2", "")
     assert "+upstream http_n2" in serving.run("--diff", "3", "5").stdout
     assert serving.run("--diff", "1").returncode == 1
+
+
+def test_check_judges_and_changes_nothing(serving: Edge) -> None:
+    def picture() -> dict[str, int]:
+        return {str(path): path.lstat().st_mtime_ns for path in serving.state.rglob("*") if path.is_file() and path.name != "lock"}
+
+    serving.stage(serving.http("one", "two", "three"))
+    before, workers = picture(), serving.workers()
+    done = serving.run("--check", "--json")
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["outcome"], result["changed"], result["generation"]) == (0, "unchanged", True, "000001")
+    assert "is good and would become generation 000002 with 4 services" in result["message"]
+    assert picture() == before and serving.workers() == workers and serving.ask("three")[0] == 404
+    assert serving.apply("--strict")["outcome"] == "applied"
+    assert "is live as generation 000002" in serving.run("--check").stdout
+
+
+def test_status_for_people(serving: Edge) -> None:
+    done = serving.run("--status")
+    assert done.returncode == 0
+    for line in ("generation  000001 (nginx serves it)", "up to date  yes", "served      http/one", "served      tcp/echo"):
+        assert line in done.stdout.splitlines()
+    serving.stage("upstream empty { }\n")
+    serving.apply()
+    done = serving.run("--status")
+    assert done.returncode == 1 and "up to date  NO" in done.stdout and "no servers are inside upstream" in done.stdout
 
 
 def test_the_sites_own_part_is_applied_checked(serving: Edge) -> None:

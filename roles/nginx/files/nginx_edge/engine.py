@@ -342,9 +342,9 @@ class Engine:
         names = sorted(os.listdir(folder))
         if names and read_text(f"{folder}/{names[-1]}/reason.txt") == reason + "\n":
             remove_tree(f"{folder}/{names.pop()}")
-        now = time.time()
-        target = f"{folder}/{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now % 1 * 1000):03d}Z-{generation}"
-        remove_tree(target)
+        # Numbered, because a clock may be set back, and then the newest would be taken for the oldest.
+        number = max((int(name.partition("-")[0]) for name in names if name.partition("-")[0].isdigit()), default=0) + 1
+        target = f"{folder}/{number:06d}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{generation}"
         # People want to know why it failed, and need no copy of a key for that.
         remove_tree(f"{self.tree(generation)}/{CERTIFICATES}")
         os.rename(self.tree(generation), target)

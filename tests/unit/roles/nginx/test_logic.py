@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -144,6 +145,16 @@ def test_the_state_survives_its_file() -> None:
     state = states.empty()
     state.update(live="000002", next=3, history=[{"generation": "000002", "activated": 1.0}], pending={"from": None, "to": "000003"})
     assert states.load(states.dump(state)) == state
+
+
+def test_the_state_file_is_documented() -> None:
+    """The README has each key of the file, and no other."""
+    text = (PROGRAM.parents[1] / "README.md").read_text()
+    table = text.partition("### state.json\n")[2].partition("\n`outcome` is")[0]
+    documented = {key for row in table.splitlines() if row.startswith("| `") for key in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
+    assert documented == set(states.empty())
+    outcomes = text.partition("\n`outcome` is ")[2].partition(" (and")[0]
+    assert set(re.findall(r"`([a-z_]+)`", outcomes)) == set(states.OUTCOMES)
 
 
 def test_generations_are_never_used_twice() -> None:
