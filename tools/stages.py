@@ -6,7 +6,7 @@
 
 Every line that a stage prints is shown with the stage's name before it and kept in build/logs/<stage>.log. A stage that says
 nothing for a while is reported as still running. The end is a table with the time of each stage, and, where tests ran, the
-line `N passed, N failed`.
+line `N passed, N failed` after a line for each test that failed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ LOGS = ROOT / "build" / "logs"
 REPORTS = ROOT / "build" / "reports"
 HEARTBEAT_SECONDS = 30
 FAILED_TAIL_LINES = 60
+FAILURES_SHOWN = 8
+FAILURE_CHARACTERS = 500
 
 
 class Stage(t.NamedTuple):
@@ -108,6 +110,16 @@ def count(report: Path) -> Counts:
         failed = number["failures"] + number["errors"]
         total += Counts(number["tests"] - failed - number["skipped"], failed, number["skipped"])
     return total
+
+
+def failures(report: Path) -> list[str]:
+    """A line for each test of a JUnit report that failed: its name and the beginning of what it said."""
+    found = []
+    for case in ET.parse(report).getroot().iter("testcase"):
+        for problem in (*case.iterfind("failure"), *case.iterfind("error")):
+            said = " ".join((problem.get("message") or problem.text or "").split())
+            found.append(f"{case.get('classname', '')}::{case.get('name', '')}: {said}"[:FAILURE_CHARACTERS])
+    return found
 
 
 class Runner:
@@ -262,6 +274,12 @@ def main() -> int:
     if test_stages:
         reports = [report for name in test_stages for report in REPORTS.glob(f"{name}*.xml")]
         total = sum((count(report) for report in reports), Counts())
+        # Last, because the end of a long log is what people see first, and the only part that some keep.
+        failed = [line for report in reports for line in failures(report)]
+        for line in failed[:FAILURES_SHOWN]:
+            print(f"FAILED {line}")
+        if len(failed) > FAILURES_SHOWN:
+            print(f"... and {len(failed) - FAILURES_SHOWN} more")
         print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped")
     return 0 if succeeded else 1
 

@@ -74,3 +74,17 @@ def test_count_reads_a_report(tmp_path: Path) -> None:
     report = tmp_path / "x.xml"
     report.write_text('<testsuites><testsuite tests="5" failures="1" errors="1" skipped="1"/></testsuites>')
     assert stages.count(report) == stages.Counts(2, 2, 1)
+
+
+def test_failures_are_told_in_a_line_each(tmp_path: Path) -> None:
+    report = tmp_path / "x.xml"
+    report.write_text(
+        "<testsuites><testsuite>"
+        '<testcase classname="tests.a" name="test_one"><failure message="assert 1 == 2&#10;  more">the trace</failure></testcase>'
+        '<testcase classname="tests.a" name="test_two"/>'
+        f'<testcase classname="tests.b" name="test_three[x]"><error>{"no such node " * 100}</error></testcase>'
+        "</testsuite></testsuites>"
+    )
+    first, second = stages.failures(report)
+    assert first == "tests.a::test_one: assert 1 == 2 more"
+    assert second.startswith("tests.b::test_three[x]: no such node no such node") and len(second) == stages.FAILURE_CHARACTERS
