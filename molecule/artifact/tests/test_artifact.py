@@ -4,7 +4,7 @@
 """The Galaxy tarball brings up the platform, from an empty place and without the checkout.
 
 The inventory is another one than the hospital's: one server, two agents that are the edge, and another manager of the resolver on each host.
-The edge ends TLS with a certificate of the operator's.
+The edge ends TLS with a certificate of the operator's, and callers inside reach what is exposed through the nginx of their own node.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ all:
     edge: {{hosts: {{consul-2: , consul-3: }}}}
 """
 EDGE_DOMAIN = "apps.hospital.example"
+#: Where Docker's bridge is on each node.
+BRIDGE = "172.17.0.1"
 FORBIDDEN = ("collections/", "molecule/", "tests/", "artifacts/", "build/", "ansible.cfg", ".git")
 
 
@@ -93,7 +95,10 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
         capture_output=True,
     )
-    settings = {"platform_tls_certificates": [{"name": "apps", "certificate": str(certificate), "key": str(key)}]}
+    settings = {
+        "platform_tls_certificates": [{"name": "apps", "certificate": str(certificate), "key": str(key)}],
+        "platform_edge": {"internal": {"listen_addresses": [BRIDGE], "http_tag": "http"}},
+    }
     (place / "group_vars" / "docker_hosts.yml").write_text(json.dumps(settings), encoding="utf-8")
     return place
 
@@ -178,3 +183,24 @@ def test_the_edge_ends_tls_with_the_operators_certificate(authority: str, edge: 
     lab.run(edge, "systemctl kill --signal=KILL nginx")
     asked("consul-1", f"--cacert {authority} {to} https://{name}/", "this is httpfrontservice")
     assert lab.run(edge, "stat -c '%U %a' /etc/nginx-edge/tls/apps.pem") == "root 600"
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize("node", lab.NODES)
+def test_callers_inside_reach_services_through_their_own_node(node: str) -> None:
+    """From the node, whose request Docker's masquerading gives another address, and from a container; also where there is no edge."""
+    name = f"httpfront.internal.{EDGE_DOMAIN}"
+    asked(node, f"--header 'Host: {name}' http://{BRIDGE}/", "this is httpfrontservice, version: v1.0.0, calling backendservice ok")
+    script = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).read().decode())"
+    start = f"docker run --rm --add-host {name}:{BRIDGE} --entrypoint python3 trinode/httpbackend:v1.0.0"
+    said = lab.run(node, f"{start} -c '{script}' http://{name}/", check=False)
+    assert "this is httpfrontservice" in said, f"{said}\n{lab.run(node, 'nginx-edge-apply --status', check=False)}"
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize("node", lab.NODES)
+def test_the_inside_is_not_reached_from_outside(node: str) -> None:
+    """At the node's own address, an edge knows no such name, and on a node that is no edge nothing listens."""
+    name, neighbour = f"httpfront.internal.{EDGE_DOMAIN}", "consul-3" if node != "consul-3" else "consul-2"
+    expected = "status=404" if node in ("consul-2", "consul-3") else "status=000"
+    asked(neighbour, f"--header 'Host: {name}' http://{lab.NODES[node]}/", expected)
