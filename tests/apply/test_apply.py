@@ -704,6 +704,14 @@ def test_a_change_that_takes_nothing_away_is_no_shrink(edge: Edge) -> None:
     assert edge.status()["refused"] is None
 
 
+def test_services_that_were_never_there_together_are_no_shrink(edge: Edge) -> None:
+    """Four that were let go, and one that comes and goes later, are not five that vanish."""
+    for names in (["s0", "s1", "s2", "s3"], [], ["s4"], []):
+        edge.stage(edge.http(*names))
+        assert edge.apply("--strict")["outcome"] == "applied", names
+    assert edge.status()["refused"] is None and edge.status()["up_to_date"]
+
+
 def test_an_empty_catalogue_without_report_lines_is_a_shrink(edge: Edge) -> None:
     edge.stage(edge.http(*[f"s{number}" for number in range(6)], report=False))
     edge.apply("--strict")

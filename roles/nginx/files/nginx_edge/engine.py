@@ -546,9 +546,13 @@ class Engine:
     def guard(self, now: set[str], services: set[str], confirmed: bool) -> None:
         """Refuse to lose most services at once."""
         config, state = self.config, self.state
-        before = states.recently_served(state, time.time(), config.shrink_window) | now
+        before: set[str] = set()
+        gone: list[str] = []
         # A change that takes nothing away is none of the guard's business, whatever left before it and was let go then.
-        gone = dropped_too_many(before, services, config.shrink_limit_percent, config.shrink_min_services) if now - services else []
+        for moment in states.moments(state, now, time.time(), config.shrink_window) if now - services else ():
+            lost = dropped_too_many(moment, services, config.shrink_limit_percent, config.shrink_min_services)
+            if len(lost) > len(gone):
+                before, gone = moment, lost
         if not gone:
             if state["refused"] is not None:
                 state["refused"], self.state_changed = None, True

@@ -68,16 +68,34 @@ def next_generation(state: dict[str, Any], existing: list[str]) -> str:
     return f"{max([state['next'] - 1, *numbers]) + 1:06d}"
 
 
+def _spans(state: dict[str, Any], now: float) -> dict[str, list[float]]:
+    """When each service came and when it left. One that is still served leaves later than now; a clock that was set back ends nothing early."""
+    found = {}
+    for name, span in state["seen"].items():
+        if isinstance(span, list) and len(span) == 2 and isinstance(span[0], (int, float)) and isinstance(span[1], (int, float, type(None))):
+            since, until = span
+            found[name] = [float(since) if since <= now else 0.0, float("inf") if until is None else min(float(until), now)]
+    return found
+
+
 def remember_seen(state: dict[str, Any], services: set[str], now: float, window: float) -> None:
-    """Note when each service was last served; forget what is older than the window. A clock that was set back ends nothing early."""
-    seen = {name: min(float(when), now) for name, when in state["seen"].items() if isinstance(when, (int, float))}
-    state["seen"] = {name: when for name, when in seen.items() if now - when <= window}
-    state["seen"].update(dict.fromkeys(services, now))
+    """Note when each service came and, once it is served no more, when it left; forget those that left before the window."""
+    kept: dict[str, list[float | None]] = {}
+    for name, (since, until) in _spans(state, now).items():
+        if name not in services and now - until <= window:
+            kept[name] = [since, min(until, now)]
+        elif name in services:
+            kept[name] = [since if until > now else now, None]
+    state["seen"] = {**dict.fromkeys(sorted(services), [now, None]), **kept}
 
 
-def recently_served(state: dict[str, Any], now: float, window: float) -> set[str]:
-    """Services that were served within the window: a catalogue that melts away in steps is a shrink, too."""
-    return {name for name, when in state["seen"].items() if isinstance(when, (int, float)) and now - when <= window}
+def moments(state: dict[str, Any], served: set[str], now: float, window: float) -> list[set[str]]:
+    """What was served at each moment of the window at which something came, and what is served now.
+
+    A catalogue that melts away in steps is a shrink, too; services that were never served together are not."""
+    spans = {name: span for name, span in _spans(state, now).items() if span[1] > now - window}
+    starts = sorted({max(since, now - window) for since, _until in spans.values()})
+    return [served, *({name for name, (since, until) in spans.items() if since <= start < until} for start in starts)]
 
 
 def prune_history(state: dict[str, Any], keep: int) -> list[str]:

@@ -172,12 +172,42 @@ def test_the_live_tree_is_never_pruned(keep: int, expected: list[str]) -> None:
     assert states.prune_history(state, keep) == expected
 
 
-def test_seen_survives_a_clock_that_is_set_back() -> None:
+def seen(*changes: tuple[float, str]) -> dict[str, Any]:
+    """A state after changes: when, and the services (one letter each) that were served from then on."""
     state = states.empty()
-    states.remember_seen(state, {"a"}, 10000, 300)
-    states.remember_seen(state, {"b"}, 5000, 300)
-    assert states.recently_served(state, 5000, 300) == {"a", "b"}
-    assert states.recently_served(state, 5400, 300) == set()
+    for now, services in changes:
+        states.remember_seen(state, set(services), now, 300)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("changes", "served", "now", "expected"),
+    [
+        ([], "ab", 5000, ["ab"]),
+        # What is served since long ago counts until it leaves, however long ago the last change was.
+        ([(1000, "abcd")], "abcd", 9000, ["abcd"]),
+        ([(1000, "abcd"), (8900, "abc"), (8910, "a")], "a", 9000, ["a", "abcd"]),
+        ([(1000, "abcd"), (8600, "abc"), (8910, "a")], "a", 9000, ["a", "abc"]),
+        # What was never served together is never counted together.
+        ([(8800, "abcd"), (8810, "a"), (8820, "ae")], "ae", 9000, ["ae", "abcd"]),
+        ([(8800, "ab"), (8810, "b"), (8820, "ab")], "ab", 9000, ["b", "ab"]),
+        ([(8800, "a"), (8810, "abc"), (8820, "ab")], "ab", 9000, ["a", "ab", "abc"]),
+        # A clock that was set back ends nothing early.
+        ([(90000, "a"), (5000, "b")], "b", 5000, ["a", "b"]),
+        ([(90000, "a"), (5000, "b")], "b", 5400, ["b"]),
+    ],
+)
+def test_moments(changes: list[tuple[float, str]], served: str, now: float, expected: list[str]) -> None:
+    found = {"".join(sorted(moment)) for moment in states.moments(seen(*changes), set(served), now, 300)}
+    assert found == set(expected)
+
+
+@pytest.mark.parametrize("strange", [{"a": 5}, {"a": [1]}, {"a": ["x", None]}, {"a": [1, "x"]}, {"a": None}])
+def test_a_strange_entry_of_what_was_seen_is_left_out(strange: dict[str, Any]) -> None:
+    state = {**states.empty(), "seen": strange}
+    assert states.moments(state, {"b"}, 9000, 300) == [{"b"}]
+    states.remember_seen(state, {"b"}, 9000, 300)
+    assert state["seen"] == {"b": [9000, None]}
 
 
 def test_metrics_are_prometheus_text() -> None:
