@@ -234,22 +234,24 @@ def tls_socket(settings: dict[str, t.Any], name: str) -> str:
     return f"unix:{settings['tls']['socket_directory']}/tls-{name}.sock"
 
 
-# An address as nginx wants it, or "-". Nodes are few: each distinct address is looked at once.
+# An address as nginx wants it, or "-". Nodes are few: each distinct address is looked at once. Each pattern is compiled anew
+# whenever it is asked, which costs more than all the rest, so only the one that can match is.
 _ADDRESS = r"""
 {{- define "address" }}
 {{- $to := "-" }}
 {{- with .address }}
 {{- if gt (len .) 45 }}
-{{- else if regexMatch @IPV4@ . }}{{ if not (sprig_hasPrefix "169.254." .) }}{{ $to = . }}{{ end }}
-{{- else if regexMatch @IPV6@ . }}{{ $to = printf "[%s]" . | toLower }}
 @LOOPBACK@
+{{- else if contains ":" . }}{{ if regexMatch @IPV6@ . }}{{ $to = printf "[%s]" . | toLower }}{{ end }}
+{{- else if sprig_hasPrefix "169.254." . }}
+{{- else if regexMatch @IPV4@ . }}{{ $to = . }}
 {{- end }}
 {{- end }}
 {{- $_ := sprig_set .cache .address $to }}
 {{- end }}
 {{- $addresses := sprig_dict }}"""
 _ADDRESS_LOOPBACK = r"""
-{{- else if regexMatch @IPV4_LOOPBACK@ . }}{{ $to = . }}
+{{- else if sprig_hasPrefix "127." . }}{{ if regexMatch @IPV4_LOOPBACK@ . }}{{ $to = . }}{{ end }}
 {{- else if eq . "::1" }}{{ $to = "[::1]" }}"""
 
 # The instance that is the dot. Leaves $why (empty when it is usable), $server and $weight.
