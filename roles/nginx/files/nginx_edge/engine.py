@@ -160,7 +160,7 @@ class Engine:
             try:
                 document = Document(text)
             except ConfigError as error:
-                raise Trouble(blame, f"{label}, line {error.line}: {error}") from error
+                raise Trouble(blame, f"{label}, line {error.place}: {error}") from error
             if not ours:
                 for line, reason in [*objections(document, self.config.places), *self._missing(document, source)]:
                     subject = document.subject_at(line)

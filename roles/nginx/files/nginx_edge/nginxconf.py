@@ -28,15 +28,15 @@ ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"
 
 
 class ConfigError(ValueError):
-    """The text can't be read as nginx configuration."""
+    """The text can't be read as nginx configuration. ``read`` says at which place of its text, a document in which line of its own."""
 
-    def __init__(self, message: str, line: int) -> None:
+    def __init__(self, message: str, place: int) -> None:
         super().__init__(message)
-        self.line = line
+        self.place = place
 
 
 class Directive:
-    """One directive: its words, its place in the text, and its block if it has one."""
+    """One directive: its words, its place in the text that it was read from, and its block if it has one."""
 
     __slots__ = ("args", "block", "end", "name", "start")
 
@@ -48,80 +48,155 @@ class Directive:
         self.block: list[Directive] | None = None
 
 
+def read(text: str) -> list[Directive]:
+    """The directives of a text. An error has its place instead of its line."""
+    position, size = 0, len(text)
+    top: list[Directive] = []
+    stack: list[tuple[Directive, list[Directive]]] = []
+    words: list[str] = []
+    current, start = top, 0
+    while position < size:
+        match = _PLAIN.match(text, position) if not words else None
+        # The "{" of "${" does not begin a block.
+        if match is not None and text[match.end() - 2 : match.end()] != "${":
+            words, start, word, position = match.group(1).split(), match.start(1), match.group(2), match.end()
+        else:
+            match = _TOKEN.match(text, position)
+            if match is None:
+                raise ConfigError("a quote is never closed, or a backslash ends the file", position)
+            position = match.end()
+            kind = match.lastgroup
+            if kind is None or kind == "comment":
+                continue
+            word = match.group()
+            if kind != "punct":
+                if not words:
+                    start = match.start()
+                words.append(_ESCAPE.sub(r"\1", word[1:-1]) if kind == "quoted" else word)
+                continue
+        if word == "}":
+            if words:
+                raise ConfigError(f'"{words[0][:60]}" is not ended by ";"', start)
+            if not stack:
+                raise ConfigError('unexpected "}"', match.start())
+            directive, current = stack.pop()
+            directive.end = position
+            continue
+        if not words:
+            raise ConfigError(f'unexpected "{word}"', match.start())
+        directive, words = Directive(words, start), []
+        directive.end = position
+        current.append(directive)
+        if word == "{":
+            if len(stack) >= MAX_DEPTH:
+                raise ConfigError(f"blocks are nested deeper than {MAX_DEPTH}", start)
+            directive.block = []
+            stack.append((directive, current))
+            current = directive.block
+    if words or stack:
+        raise ConfigError("the text ends inside a directive or block", size)
+    return top
+
+
+class Piece:
+    """Whole directives of a text; their places count from the piece's own beginning. Never changed, so texts may share it."""
+
+    __slots__ = ("directives", "judged", "listeners")
+
+    def __init__(self, directives: list[Directive]) -> None:
+        self.directives = directives
+        # What was found out about it already.
+        self.listeners: frozenset[Listener] | None = None
+        self.judged: tuple[Places, list[tuple[int, str]]] | None = None
+
+
+class Pieces:
+    """The pieces that were read lately, by their text: of a thousand services a change is about one, and reading the others again is what it would wait for.
+
+    What was not asked for while ``limit`` characters came in is forgotten."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self.young: dict[str, Piece] = {}
+        self.old: dict[str, Piece] = {}
+
+    def get(self, text: str) -> Piece:
+        """The piece; raises ``ConfigError`` where the text is none."""
+        piece = self.young.get(text)
+        if piece is None:
+            piece = self.old.get(text) or Piece(read(text))
+            if self.size > self.limit:
+                self.young, self.old, self.size = {}, self.young, 0
+            self.young[text] = piece
+            self.size += len(text)
+        return piece
+
+
+_PIECES = Pieces(4 << 20)
+# Where a block of the outermost level ends, as our templates write it. Where it is something else, the text is read in one piece.
+_PIECE_END = "\n}\n"
+
+
 class Document:
     """A parsed configuration text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._newlines = [match.start() for match in re.finditer("\n", text)]
-        self.directives = self._parse()
+        self._newlines: list[int] | None = None
+        # Each with the place where it begins.
+        self.pieces: list[tuple[int, Piece]] = []
         self.listeners: set[Listener] | None = None
+        position = 0
+        while position < len(text):
+            end = text.find(_PIECE_END, position)
+            end = len(text) if end < 0 else end + len(_PIECE_END)
+            try:
+                piece = _PIECES.get(text[position:end])
+            except ConfigError:
+                try:
+                    piece, end = Piece(read(text[position:])), len(text)
+                except ConfigError as error:
+                    raise ConfigError(str(error), self.line_of(position + error.place)) from None
+            self.pieces.append((position, piece))
+            position = end
+
+    @property
+    def directives(self) -> list[Directive]:
+        """The directives of the outermost level."""
+        return [directive for _, piece in self.pieces for directive in piece.directives]
+
+    def placed(self) -> Iterator[tuple[int, Directive]]:
+        """The directives of the outermost level, each with where in the text the places in it count from."""
+        for position, piece in self.pieces:
+            for directive in piece.directives:
+                yield position, directive
 
     def line_of(self, offset: int) -> int:
         """The line (from 1) of a place in the text."""
+        if self._newlines is None:
+            self._newlines = [match.start() for match in re.finditer("\n", self.text)]
         return bisect.bisect_left(self._newlines, offset) + 1
 
-    def _parse(self) -> list[Directive]:
-        text, position, size = self.text, 0, len(self.text)
-        top: list[Directive] = []
-        stack: list[tuple[Directive, list[Directive]]] = []
-        words: list[str] = []
-        current, start = top, 0
-        while position < size:
-            match = _PLAIN.match(text, position) if not words else None
-            # The "{" of "${" does not begin a block.
-            if match is not None and text[match.end() - 2 : match.end()] != "${":
-                words, start, word, position = match.group(1).split(), match.start(1), match.group(2), match.end()
-            else:
-                match = _TOKEN.match(text, position)
-                if match is None:
-                    raise ConfigError("a quote is never closed, or a backslash ends the file", self.line_of(position))
-                position = match.end()
-                kind = match.lastgroup
-                if kind is None or kind == "comment":
-                    continue
-                word = match.group()
-                if kind != "punct":
-                    if not words:
-                        start = match.start()
-                    words.append(_ESCAPE.sub(r"\1", word[1:-1]) if kind == "quoted" else word)
-                    continue
-            if word == "}":
-                if words:
-                    raise ConfigError(f'"{words[0][:60]}" is not ended by ";"', self.line_of(start))
-                if not stack:
-                    raise ConfigError('unexpected "}"', self.line_of(match.start()))
-                directive, current = stack.pop()
-                directive.end = position
-                continue
-            if not words:
-                raise ConfigError(f'unexpected "{word}"', self.line_of(match.start()))
-            directive, words = Directive(words, start), []
-            directive.end = position
-            current.append(directive)
-            if word == "{":
-                if len(stack) >= MAX_DEPTH:
-                    raise ConfigError(f"blocks are nested deeper than {MAX_DEPTH}", self.line_of(start))
-                directive.block = []
-                stack.append((directive, current))
-                current = directive.block
-        if words or stack:
-            raise ConfigError("the text ends inside a directive or block", self.line_of(size))
-        return top
-
-    def walk(self, directives: list[Directive] | None = None) -> Iterator[Directive]:
+    def walk(self) -> Iterator[Directive]:
         """Every directive, at any depth. The entries of map-like blocks are values, not directives, and are left out."""
-        for directive in self.directives if directives is None else directives:
-            yield directive
-            if directive.block is not None and directive.name not in VALUE_BLOCKS:
-                yield from self.walk(directive.block)
+        for _, piece in self.pieces:
+            yield from walk(piece.directives)
 
     def subject_at(self, line: int) -> str:
         """What a person calls the place: the upstream or server around the line."""
-        for directive in self.directives:
-            if self.line_of(directive.start) <= line <= self.line_of(max(directive.start, directive.end - 1)):
+        for base, directive in self.placed():
+            if self.line_of(base + directive.start) <= line <= self.line_of(base + max(directive.start, directive.end - 1)):
                 return describe(directive)
         return ""
+
+
+def walk(directives: list[Directive]) -> Iterator[Directive]:
+    """These directives and all in their blocks, but for the entries of map-like ones."""
+    for directive in directives:
+        yield directive
+        if directive.block is not None and directive.name not in VALUE_BLOCKS:
+            yield from walk(directive.block)
 
 
 VALUE_BLOCKS = frozenset({"map", "geo", "split_clients", "types", "charset_map"})
@@ -188,9 +263,11 @@ def listeners(document: Document) -> set[Listener]:
     """Every socket that the servers of a text want. Worked out once for each text."""
     if document.listeners is None:
         found = document.listeners = set()
-        for directive in document.directives:
-            if directive.name == "server" and directive.block is not None:
-                found.update(server_listeners(directive))
+        for _, piece in document.pieces:
+            if piece.listeners is None:
+                servers = [directive for directive in piece.directives if directive.name == "server" and directive.block is not None]
+                piece.listeners = frozenset(listener for server in servers for listener in server_listeners(server))
+            found |= piece.listeners
     return document.listeners
 
 
@@ -246,7 +323,7 @@ def _words(directive: Directive, name: str) -> tuple[str, ...]:
 def without_listeners(document: Document, unusable: dict[Listener, str]) -> tuple[str, list[LeftOut]]:
     """The text without the server blocks that want an unusable socket; line numbers stay. Also what was left out and why."""
     text, removed, pieces, position = document.text, [], [], 0
-    for directive in document.directives:
+    for base, directive in document.placed():
         if directive.name != "server" or directive.block is None:
             continue
         wanted = [listener for listener in server_listeners(directive) if listener in unusable]
@@ -254,9 +331,9 @@ def without_listeners(document: Document, unusable: dict[Listener, str]) -> tupl
             continue
         upstream = "".join(_words(directive, "proxy_pass")[:1])
         removed.append(LeftOut(describe(directive), wanted[0], unusable[wanted[0]], _words(directive, "server_name"), upstream))
-        lines = text.count("\n", directive.start, directive.end)
-        pieces += [text[position : directive.start], f"# left out: {wanted[0]} {unusable[wanted[0]]}", "\n" * lines]
-        position = directive.end
+        start, end = base + directive.start, base + directive.end
+        pieces += [text[position:start], f"# left out: {wanted[0]} {unusable[wanted[0]]}", "\n" * text.count("\n", start, end)]
+        position = end
     return "".join([*pieces, text[position:]]), removed
 
 
@@ -331,40 +408,42 @@ def objections(document: Document, places: Places) -> list[tuple[int, str]]:
     """(line, reason) of whatever a staged file must not hold."""
     found = []
     sockets = "unix:" in document.text
-    for directive in document.walk():
-        reason = _objection(directive, places) or (_foreign_socket(directive, places) if sockets else "")
-        if reason:
-            found.append((document.line_of(directive.start), reason))
+    for base, piece in document.pieces:
+        if piece.judged is None or piece.judged[0] != places:
+            judged = ((one.start, _objection(one, places) or (_foreign_socket(one, places) if sockets else "")) for one in walk(piece.directives))
+            piece.judged = (places, [(start, reason) for start, reason in judged if reason])
+        found += [(document.line_of(base + start), reason) for start, reason in piece.judged[1]]
     return found
 
 
 # -- certificates --------------------------------------------------------------------------------------------------------------
 
 
-def _named_certificates(document: Document, places: Places) -> Iterator[tuple[Directive, str]]:
-    """The directives that name one of the edge's own certificates, with its file. nginx knows them in servers and outside, not deeper."""
+def _named_certificates(document: Document, places: Places) -> Iterator[tuple[int, Directive, str]]:
+    """The directives that name one of the edge's own certificates, with where their places count from and the file.
+    nginx knows them in servers and outside, not deeper."""
     if "ssl_certificate" not in document.text:
         return
-    for outer in document.directives:
+    for base, outer in document.placed():
         for directive in (outer, *(outer.block or ())) if outer.name == "server" else (outer,):
             if directive.name in CERTIFICATE_DIRECTIVES and (name := _certificate(directive, places)):
-                yield directive, name
+                yield base, directive, name
 
 
 def certificates(document: Document, places: Places) -> dict[str, int]:
     """The files of the edge's own certificates that a text names, each with the line where it does so first."""
     found: dict[str, int] = {}
-    for directive, name in _named_certificates(document, places):
+    for base, directive, name in _named_certificates(document, places):
         if name not in found:
-            found[name] = document.line_of(directive.start)
+            found[name] = document.line_of(base + directive.start)
     return found
 
 
 def with_certificates(document: Document, places: Places, directory: str) -> str:
     """The text with the edge's own certificates taken from another directory; line numbers stay."""
     text, pieces, position = document.text, [], 0
-    for directive, name in _named_certificates(document, places):
-        lines = text.count("\n", directive.start, directive.end)
-        pieces += [text[position : directive.start], f"{directive.name} {directory}/{name};", "\n" * lines]
-        position = directive.end
+    for base, directive, name in _named_certificates(document, places):
+        start, end = base + directive.start, base + directive.end
+        pieces += [text[position:start], f"{directive.name} {directory}/{name};", "\n" * text.count("\n", start, end)]
+        position = end
     return "".join([*pieces, text[position:]])

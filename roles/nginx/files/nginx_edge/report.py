@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import re
 from typing import Any
@@ -29,21 +31,21 @@ def as_lines(document: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
+@functools.lru_cache(maxsize=2 * MAX_LINES)
+def _entry(text: str) -> dict[str, Any]:
+    """One line. A change is about one service; the lines of the others were read before, and are shared: nobody may change an entry."""
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        entry = None
+    if isinstance(entry, dict) and isinstance(entry.get("kind"), str):
+        return entry
+    return {"kind": "malformed", "text": text.strip()[:200]}
+
+
 def report_lines(text: str) -> list[dict[str, Any]]:
     """The ``#! {json}`` lines of a rendered file. One that can't be read is reported, never fatal."""
-    found: list[dict[str, Any]] = []
-    for match in _LINE.finditer(text):
-        if len(found) >= MAX_LINES:
-            break
-        try:
-            entry = json.loads(match.group(1))
-        except (ValueError, RecursionError):
-            entry = None
-        if isinstance(entry, dict) and isinstance(entry.get("kind"), str):
-            found.append(entry)
-        else:
-            found.append({"kind": "malformed", "text": match.group(1).strip()[:200]})
-    return found
+    return [_entry(match.group(1)) for match in itertools.islice(_LINE.finditer(text), MAX_LINES)]
 
 
 def served(side: str, text: str) -> set[str]:
@@ -75,8 +77,8 @@ def build_report(generation: str, texts: dict[str, str], left_out: dict[str, lis
     for side, text in texts.items():
         gone = left_out.get(side, [])
         told: set[LeftOut] = set()
-        for entry in report_lines(text):
-            entry.setdefault("side", side)
+        for shared in report_lines(text):
+            entry = {"side": side, **shared}
             lost = _lost(side, entry, gone) if gone and entry["kind"] == "served" else None
             if lost:
                 told.add(lost)

@@ -86,7 +86,7 @@ def remember_seen(state: dict[str, Any], services: set[str], now: float, window:
             kept[name] = [since, min(until, now)]
         elif name in services:
             kept[name] = [since if until > now else now, None]
-    state["seen"] = {**dict.fromkeys(sorted(services), [now, None]), **kept}
+    state["seen"] = {**{name: [now, None] for name in sorted(services)}, **kept}
 
 
 def moments(state: dict[str, Any], served: set[str], now: float, window: float) -> list[set[str]]:

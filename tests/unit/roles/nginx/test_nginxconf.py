@@ -55,7 +55,7 @@ def test_directives_with_their_places() -> None:
 def test_what_cannot_be_read_is_an_error_with_its_line(text: str, line: int, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Document(text)
-    assert caught.value.line == line and message in str(caught.value)
+    assert caught.value.place == line and message in str(caught.value)
 
 
 @settings(max_examples=300, deadline=None)
@@ -63,31 +63,56 @@ def test_what_cannot_be_read_is_an_error_with_its_line(text: str, line: int, mes
 def test_any_text_is_read_or_refused(text: str) -> None:
     line, directives = 1, []
     try:
-        directives = list(Document(text).walk())
+        directives = [(base, directive) for base, piece in Document(text).pieces for directive in nginxconf.walk(piece.directives)]
     except ConfigError as error:
-        line = error.line
+        line = error.place
     assert 1 <= line <= text.count("\n") + 1
-    assert all(0 <= directive.start < directive.end <= len(text) for directive in directives)
+    assert all(0 <= base + directive.start < base + directive.end <= len(text) for base, directive in directives)
 
 
-def reading(text: str) -> list[tuple[str, list[str], int, int, bool]] | tuple[int, str]:
-    """Everything that a reading gives, or its error."""
+def reading(text: str, at_once: bool = False) -> list[tuple[str, list[str], int, int, bool]] | tuple[int, str]:
+    """Everything that a reading gives, or its error with its line; all at once, or in pieces that may be known already."""
     try:
-        return [(directive.name, directive.args, directive.start, directive.end, directive.block is not None) for directive in Document(text).walk()]
+        pieces = [(0, nginxconf.Piece(nginxconf.read(text)))] if at_once else Document(text).pieces
     except ConfigError as error:
-        return error.line, str(error)
+        return text.count("\n", 0, error.place) + 1 if at_once else error.place, str(error)
+    found = [(base, directive) for base, piece in pieces for directive in nginxconf.walk(piece.directives)]
+    return [(directive.name, directive.args, base + directive.start, base + directive.end, directive.block is not None) for base, directive in found]
 
 
-PIECES = st.lists(st.sampled_from(["ab", "a", ";", "{", "}", '"', "'", "\\", "#", "$", "${", "\n", " ", "\t", "\x0b", "\u00a0", "x y;", "z {"]), max_size=25)
+PIECES = st.lists(
+    st.sampled_from(["ab", "a", ";", "{", "}", '"', "'", "\\", "#", "$", "${", "\n", " ", "\t", "\x0b", "\u00a0", "x y;", "z {", "\n}\n", "map {\n", "# c\n"]),
+    max_size=25,
+).map("".join)
 
 
 @settings(max_examples=600, deadline=None)
-@given(PIECES.map("".join))
+@given(PIECES)
 def test_the_short_way_of_reading_is_the_long_way(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nginxconf, "_PLAIN", re.compile("(?!)"))
-        slow = reading(text)
+        slow = reading(text, at_once=True)
     assert reading(text) == slow
+    # The second time every piece is known.
+    assert reading(text) == slow
+
+
+def test_a_piece_is_judged_by_what_it_holds_wherever_it_is() -> None:
+    places = nginxconf.Places()
+    good, bad = "server {\n  listen 80;\n}\n", "server {\n  root /etc;\n}\n"
+    for text, lines in ((good + bad, [5]), (bad + good + bad, [2, 8]), (good, []), ("\n" + bad, [3])):
+        assert [line for line, _ in nginxconf.objections(Document(text), places)] == lines
+    socket = "server {\n  proxy_pass unix:/run/edge/x.sock;\n}\n"
+    assert nginxconf.objections(Document(socket), places) and not nginxconf.objections(Document(socket), nginxconf.Places(sockets="/run/edge"))
+
+
+def test_pieces_that_nobody_asks_for_are_forgotten() -> None:
+    pieces = nginxconf.Pieces(limit=100)
+    kept = pieces.get("kept;")
+    for number in range(200):
+        pieces.get(f"a{number};")
+        assert pieces.get("kept;") is kept
+    assert len(pieces.young) + len(pieces.old) < 60 and "a1;" not in pieces.young | pieces.old
 
 
 @pytest.mark.parametrize(
@@ -127,7 +152,7 @@ def test_left_out_servers_keep_the_lines_of_the_others() -> None:
     assert removed == [('server "1"', tcp(1), "is held by sshd", (), "a")]
     document = Document(shorter)
     assert listeners(document) == {tcp(2)}
-    assert document.line_of(document.directives[1].start) == 6
+    assert [document.line_of(base + directive.start) for base, directive in document.placed()] == [1, 6]
     assert "# left out: 0.0.0.0:1/tcp is held by sshd" in shorter
 
 
