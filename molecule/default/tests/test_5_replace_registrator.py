@@ -62,7 +62,9 @@ def fixture_standin(engine_node: Node) -> Node:
 def test_container_and_back_without_a_gap(standin: Node) -> None:
     node = standin
     node.start("kept", "-P --expose 80 -l SERVICE_NAME=reg-kept")
+    node.start("ill", "-P --expose 80 -l SERVICE_NAME=reg-ill -l SERVICE_WARMUP=1h --health-cmd false --health-interval 1s --health-retries 1")
     node.settled()
+    assert sorted(own_checks(node)) == ["docker", "warmup"]
     registered = node.catalogue()
     assert succeeded(replace(node, "--check", **CONTAINER)).changed > 0
     assert node.run("systemctl is-active registrator") == "active", "check mode must change nothing"
@@ -79,11 +81,13 @@ def test_container_and_back_without_a_gap(standin: Node) -> None:
         for path in ("/etc/systemd/system/registrator.service", "/usr/local/lib/registrator", "/usr/local/bin/registrator", "/etc/registrator"):
             assert node.run(f"ls -d {path} 2>/dev/null", check=False) == "", path
         assert node.catalogue() == registered
+        assert not own_checks(node), "nobody would change them any more"
         succeeded(replace(node, **CONTAINER, registrator_container_preset="seed"))
         is_the_seeds_own_line(node)
 
         # While the container is in charge: one registration is its own, one of its containers goes without its notice.
-        identity, held = next(iter(node.agent_services().items()))
+        node.run("docker rm -f reg-ill")
+        identity, held = next((key, held) for key, held in node.agent_services().items() if held["Service"] == "reg-kept")
         body = {"Name": "reg-kept", "Port": held["Port"], "Address": held["Address"]}
         node.put("/v1/agent/service/register", {"ID": identity, **body})
         node.put("/v1/agent/service/register", {"ID": f"{node.name}:reg-gone:80", "Name": "reg-gone", "Port": 7})
@@ -107,6 +111,11 @@ def test_container_and_back_without_a_gap(standin: Node) -> None:
         "root registrator 640",
     ]
     assert SECRET not in node.run("cat /proc/[0-9]*/cmdline /etc/registrator/config.json; journalctl -o cat --since -10min | grep -v COMMAND= || true")
+
+
+def own_checks(node: Node) -> list[str]:
+    """What is left of the ids of the checks that only the engine keeps true."""
+    return [key.rpartition(":")[2] for key in node.api("/v1/agent/checks") if key.startswith(f"service:{node.name}:") and key.endswith((":docker", ":warmup"))]
 
 
 def is_the_seeds_own_line(node: Node) -> None:

@@ -69,6 +69,11 @@ def warmup_check(facts: Facts, service_id: str, seconds: float, now: float) -> t
     return _written(verdict, f"Warm-up of container {facts.name}", Notes=f"no traffic during the first {seconds:g} s after the start"), verdict
 
 
+def own_checks(service_id: str) -> tuple[str, str]:
+    """The ids of the checks that nobody but the engine keeps true."""
+    return f"service:{service_id}:docker", f"service:{service_id}:warmup"
+
+
 def is_warming(facts: Facts, seconds: float, now: float) -> bool:
     """Whether the warm-up is under way. A start in the future means that the clock was set back; then the container serves."""
     return facts.started_at <= now < facts.started_at + seconds

@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=text).add_argument("container", help="its name or id")
     adopt = commands.add_parser("adopt", help="remove what another registrator left in this host's agent, and nothing else of anybody's")
     adopt.add_argument("--dry-run", action="store_true", default=argparse.SUPPRESS, help="print what would be removed, and do nothing")
+    commands.add_parser("release", help="before another registrator takes over: remove the checks that only this engine keeps true, and nothing else")
     status = commands.add_parser("status", help="say whether the running engine has the catalogue in order")
     status.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="wait that long for it")
     return parser
@@ -169,6 +170,28 @@ def _once(config: Config, dry_run: bool) -> int:
     return 0
 
 
+def _release(config: Config) -> int:
+    from registrator.checks import own_checks
+    from registrator.consulapi import ConsulClient, ConsulDown, ConsulRefused
+
+    consul = ConsulClient(config.consul_url, config.consul_token_file, config.consul_ca_file, config.consul_token_directory)
+    try:
+        state.lock(config.state_directory)
+        actual = consul.actual()
+        for service_id, service in actual.services.items():
+            for check_id in own_checks(service_id) if actual.is_marked(service_id) else ():
+                if check_id in actual.checks:
+                    consul.deregister_check(check_id, str(service.get("Service") or ""))
+                    print(f"removed {check_id}")
+    except state.AlreadyRuns:
+        print("registrator: the engine runs and would bring its checks back; stop it first", file=sys.stderr)
+        return 1
+    except (ConsulDown, ConsulRefused, ValueError, OSError) as error:
+        print(f"registrator: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def status_of(data: Any, resync: float, now: float) -> str:
     """Empty when all is in order, else what is not."""
     if not data or not state.process_token(int(data.get("pid") or 0)):
@@ -243,6 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _order(config, options.command, options.container)
     if options.command == "adopt":
         return _once(replace(config, adopt=True), dry_run=True) if dry_run else _order(config, "adopt")
+    if options.command == "release":
+        return _release(config)
     if options.command == "status":
         return _status(config, options.wait)
     return _once(config, dry_run) if once else _run(config)

@@ -115,6 +115,14 @@ class ConsulClient:
         path = "/v1/agent/check/update/" + quote(verdict.check_id, safe="")
         self._call("PUT", path, {"Status": verdict.status, "Output": verdict.output}, service=registration.name)
 
+    def deregister_check(self, check_id: str, name: str) -> None:
+        """Remove one check of a service, which has this name; an unknown one is no error."""
+        try:
+            self._call("PUT", "/v1/agent/check/deregister/" + quote(check_id, safe=""), service=name)
+        except ConsulRefused as error:
+            if error.status != 404:
+                raise
+
     def wait_for_loss(self, index: str, seconds: int) -> tuple[str, bool]:
         """Wait at the agent until it goes away: a long poll for user events that costs the agent nothing.
 
