@@ -97,11 +97,11 @@ class Node:
         """Whether the catalogue holds a container."""
         return any(endpoint[0] == self.prefix + name for endpoint in self.catalogue())
 
-    def wait_for(self, name: str, present: bool, seconds: float = 10) -> None:
+    def wait_for(self, name: str, present: bool, seconds: float = 20) -> None:
         """Wait until the catalogue holds a container, or no more."""
         lab.wait_for(lambda: self.holds(name) is present, seconds, f"{self.name}: {name} {'in' if present else 'out of'} the catalogue", self.evidence)
 
-    def settled(self, seconds: float = 10) -> None:
+    def settled(self, seconds: float = 20) -> None:
         """Wait until catalogue and containers are equal."""
         lab.wait_for(lambda: self.catalogue() == self.containers(), seconds, f"{self.name}: catalogue and containers are equal", self.evidence)
 

@@ -27,7 +27,7 @@ from ansible_collections.trinode.platform.plugins.module_utils._acceptance_load 
 SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
 CHAOS_SECONDS = 120.0
 # What is not right at the pause is printed, and has to be right soon: an agent brings nothing to the catalogue while a killed leader has no successor.
-HEALED_SECONDS = 3.0
+HEALED_SECONDS = 10.0
 PAUSE_SECONDS = 2.0
 CONTAINERS = 100
 ORDERS_A_BURST = 10
