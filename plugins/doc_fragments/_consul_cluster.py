@@ -41,6 +41,10 @@ options:
   token:
     description: [An ACL token with C(operator:read) and C(agent:read), where ACLs are on.]
     type: str
+  token_file:
+    description:
+      - A file on this host with such a token, so that it needs not pass through the playbook. One that does not exist means that there is no token.
+    type: path
   unit:
     description: [The systemd unit of the agent, whose journal an error shows.]
     type: str

@@ -16,6 +16,8 @@ import urllib.error
 import urllib.request
 
 REQUEST_SECONDS = 5.0
+# Entries of the Raft log that a server may lack and still count as caught up. Autopilot itself tolerates 250 (max_trailing_logs).
+TRAILING_ENTRIES = 100
 
 
 class Server(t.NamedTuple):
@@ -43,6 +45,9 @@ class ClusterState(t.NamedTuple):
     members: t.Sequence[t.Mapping[str, t.Any]] | None = None
     #: ``Config`` of /v1/agent/self.
     config: t.Mapping[str, t.Any] | None = None
+    #: The ids of /v1/agent/services and of what /v1/catalog/node holds, when the two are to be compared.
+    services: t.Collection[str] | None = None
+    catalogued: t.Collection[str] | None = None
 
 
 #: Values of serf's member status (serf.MemberStatus).
@@ -82,6 +87,10 @@ def evaluate(state: ClusterState, servers: t.Sequence[Server], node: str, mode: 
     if not state.leader:
         problems.append("the cluster has no leader")
         return problems
+    if state.services is not None:
+        missing = sorted(set(state.services) - set(state.catalogued or ()))
+        if missing:
+            problems.append(f"the catalogue does not hold {', '.join(missing[:5])}{f' and {len(missing) - 5} more' if missing[5:] else ''} of {node}")
     if mode == "client":
         return problems
     if state.raft is None:
@@ -97,8 +106,12 @@ def evaluate(state: ClusterState, servers: t.Sequence[Server], node: str, mode: 
         problems.append("autopilot does not tell the health of the servers")
         return problems
     health = {str(server.get("Name")): server for server in state.autopilot.get("Servers") or ()}
+    newest = max((int(entry.get("LastIndex") or 0) for entry in health.values()), default=0)
     for server in servers:
         entry = health.get(server.name)
+        behind = newest - int(entry.get("LastIndex") or 0) if entry is not None else 0
+        if entry is not None and entry.get("Healthy") and behind > TRAILING_ENTRIES:
+            problems.append(f"{server} has not caught up: {behind} entries of the Raft log are missing")
         if entry is not None and not entry.get("Healthy"):
             problems.append(
                 f"{server} is not healthy for autopilot"
@@ -159,14 +172,17 @@ class ConsulApi:
         except (OSError, ValueError):
             return None
 
-    def state(self, mode: str) -> ClusterState:
-        """Ask all that L(evaluate) wants to know."""
+    def state(self, mode: str, catalogue_of: str = "") -> ClusterState:
+        """Ask all that L(evaluate) wants to know; with the node's name, what the catalogue holds of it, too."""
         try:
             leader = self.request("/v1/status/leader")
             own = self.request("/v1/agent/self") or {}
         except (OSError, ValueError) as error:
             return ClusterState(unreachable=str(getattr(error, "reason", error)))
         state = ClusterState(leader=leader, members=self.optional("/v1/agent/members"), config=own.get("Config"))
+        if catalogue_of and leader:
+            held = self.optional(f"/v1/catalog/node/{catalogue_of}") or {}
+            state = state._replace(services=tuple(self.optional("/v1/agent/services") or ()), catalogued=tuple(held.get("Services") or ()))
         if mode != "server" or not leader:
             return state
         raft = self.optional("/v1/operator/raft/configuration")

@@ -26,14 +26,24 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "mode": {"type": "str", "choices": ["server", "client"], "default": "server"},
     "url": {"type": "str", "default": "http://127.0.0.1:8500"},
     "token": {"type": "str", "no_log": True},
+    "token_file": {"type": "path", "no_log": False},
     "unit": {"type": "str", "default": "consul.service"},
     "timeout": {"type": "int", "default": 60},
 }
 
 
 def api_of(module: AnsibleModule) -> ConsulApi:
-    """The API that the module's arguments name."""
-    return ConsulApi(module.params["url"], module.params["token"])
+    """The API that the module's arguments name. A token file that is not there means that there are no tokens yet."""
+    token, path = module.params["token"], module.params["token_file"]
+    if not token and path:
+        try:
+            with open(path, encoding="ascii") as file:
+                token = file.read().strip()
+        except FileNotFoundError:
+            token = None
+        except (OSError, UnicodeError) as error:
+            module.fail_json(msg=f"{module.params['node']}: the token file {path} cannot be read ({error}); correct it and run again.")
+    return ConsulApi(module.params["url"], token)
 
 
 def servers_of(module: AnsibleModule) -> list[Server]:

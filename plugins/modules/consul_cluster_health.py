@@ -16,6 +16,13 @@ description:
   - When that does not happen in time, the error names each missing or sick server, and shows the end of the agent's journal.
   - Changes nothing.
 extends_documentation_fragment: [trinode.platform._consul_cluster]
+options:
+  catalogue:
+    description:
+      - Whether to wait, too, until the catalogue holds every service of this host's agent. After a snapshot was restored, or a catalogue entry was taken out,
+        an agent enters itself again within two minutes.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Can run in check mode. There it looks once, does not wait, and only warns.
@@ -70,12 +77,12 @@ POLL_SECONDS = 0.25
 
 def main() -> None:
     """Entry point of the module."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={**ARGUMENTS, "catalogue": {"type": "bool", "default": False}}, supports_check_mode=True)
     params = module.params
     api, servers = api_of(module), servers_of(module)
     started = time.monotonic()
     while True:
-        state = api.state(params["mode"])
+        state = api.state(params["mode"], params["node"] if params["catalogue"] else "")
         problems = evaluate(state, servers, params["node"], params["mode"])
         elapsed = time.monotonic() - started
         if not problems or module.check_mode or elapsed > params["timeout"]:
