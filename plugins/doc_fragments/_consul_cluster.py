@@ -53,4 +53,8 @@ options:
     description: [How long to wait, in seconds.]
     type: int
     default: 60
+  remedy:
+    description: [What an error says at its end, such as the way back that the caller knows.]
+    type: str
+    default: ""
 """

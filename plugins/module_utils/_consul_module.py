@@ -29,6 +29,7 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "token_file": {"type": "path", "no_log": False},
     "unit": {"type": "str", "default": "consul.service"},
     "timeout": {"type": "int", "default": 60},
+    "remedy": {"type": "str", "default": ""},
 }
 
 
@@ -56,3 +57,8 @@ def journal(module: AnsibleModule, unit: str) -> str:
     rc, stdout, stderr = module.run_command(["journalctl", "--no-pager", "--output=cat", f"--lines={JOURNAL_LINES}", f"--unit={unit}"])
     text: str = stdout if rc == 0 else stderr
     return text.rstrip() or "(empty)"
+
+
+def with_remedy(module: AnsibleModule, message: str) -> str:
+    """An error message with what the caller has to add."""
+    return f"{message.rstrip()}\n{module.params['remedy']}".rstrip()

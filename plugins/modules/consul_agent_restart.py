@@ -70,7 +70,7 @@ from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster i
     may_restart,
     split_address,
 )
-from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of, journal, servers_of
+from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of, journal, servers_of, with_remedy
 from ansible_collections.trinode.platform.plugins.module_utils._unit_drift import parse_properties
 
 POLL_SECONDS = 0.25
@@ -145,9 +145,10 @@ def main() -> None:
         state, problems = wait(started + params["timeout"], look, lambda seen: may_restart(seen, servers, node))
         if problems:
             module.fail_json(
-                msg=(
+                msg=with_remedy(
+                    module,
                     f"{node} was not restarted, because the cluster could lose its quorum: {'; '.join(problems)}."
-                    " Repair the servers named here first; the old configuration keeps running until then."
+                    " Repair the servers named here first; the old configuration keeps running until then.",
                 )
             )
     if leads and len(servers) > 1:
@@ -161,9 +162,10 @@ def main() -> None:
     )
     if problems:
         module.fail_json(
-            msg=(
+            msg=with_remedy(
+                module,
                 f"The Consul cluster is not healthy {params['timeout']} s after the restart of {node}: {'; '.join(problems)}."
-                f" The next server waits until it is. The end of its journal:\n{journal(module, unit)}"
+                f" The next server waits until it is. The end of its journal:\n{journal(module, unit)}",
             )
         )
     module.exit_json(changed=True, action="restarted", seconds=elapsed())

@@ -50,6 +50,14 @@ leader:
   description: Address and port of the leader.
   type: str
   returned: success
+leads:
+  description: Whether this host is the leader.
+  type: bool
+  returned: success
+version:
+  description: The version that the agent on this host runs. Empty when it does not answer.
+  type: str
+  returned: success
 failure_tolerance:
   description: The number of voters that may be lost without losing the quorum. V(-1) when the agent is a client.
   type: int
@@ -69,8 +77,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import evaluate
-from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of, journal, servers_of
+from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import evaluate, is_leader
+from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of, journal, servers_of, with_remedy
 
 POLL_SECONDS = 0.25
 
@@ -90,10 +98,11 @@ def main() -> None:
         time.sleep(POLL_SECONDS)
     if problems and not module.check_mode:
         module.fail_json(
-            msg=(
+            msg=with_remedy(
+                module,
                 f"The Consul cluster, as {params['node']} sees it, is not healthy after {elapsed:.0f} s: {'; '.join(problems)}."
                 f" Look at the journal of {params['unit']} on the servers named here. Its end on {params['node']}:\n"
-                f"{journal(module, params['unit'])}"
+                f"{journal(module, params['unit'])}",
             ),
             problems=problems,
         )
@@ -102,6 +111,8 @@ def main() -> None:
     module.exit_json(
         changed=False,
         leader=state.leader or "",
+        leads=is_leader(state, next((server.address for server in servers if server.name == params["node"]), "")),
+        version=str((state.config or {}).get("Version", "")),
         failure_tolerance=int((state.autopilot or {}).get("FailureTolerance", -1)),
         seconds=round(elapsed, 2),
         problems=problems,
