@@ -106,12 +106,9 @@ def evaluate(state: ClusterState, servers: t.Sequence[Server], node: str, mode: 
         problems.append("autopilot does not tell the health of the servers")
         return problems
     health = {str(server.get("Name")): server for server in state.autopilot.get("Servers") or ()}
-    newest = max((int(entry.get("LastIndex") or 0) for entry in health.values()), default=0)
+    problems += trailing(state, servers)
     for server in servers:
         entry = health.get(server.name)
-        behind = newest - int(entry.get("LastIndex") or 0) if entry is not None else 0
-        if entry is not None and entry.get("Healthy") and behind > TRAILING_ENTRIES:
-            problems.append(f"{server} has not caught up: {behind} entries of the Raft log are missing")
         if entry is not None and not entry.get("Healthy"):
             problems.append(
                 f"{server} is not healthy for autopilot"
@@ -121,6 +118,20 @@ def evaluate(state: ClusterState, servers: t.Sequence[Server], node: str, mode: 
         sick = [str(entry.get("Name")) for entry in health.values() if not entry.get("Healthy")]
         problems.append(f"autopilot calls the cluster unhealthy because of {', '.join(sick) or 'no named server'}")
     return problems
+
+
+def trailing(state: ClusterState, servers: t.Sequence[Server]) -> list[str]:
+    """Which servers are well for autopilot and still lack much of the Raft log, as after a start."""
+    health = {str(server.get("Name")): server for server in (state.autopilot or {}).get("Servers") or () if server.get("Healthy")}
+    newest = max((int(entry.get("LastIndex") or 0) for entry in health.values()), default=0)
+    missing = {server: newest - int(health[server.name].get("LastIndex") or 0) for server in servers if server.name in health}
+    return [f"{server} has not caught up: {entries} entries of the Raft log are missing" for server, entries in missing.items() if entries > TRAILING_ENTRIES]
+
+
+def present(state: ClusterState, servers: t.Sequence[Server]) -> list[Server]:
+    """The servers that were members already: a new one, which starts later in the same run, is not to be waited for by those before it."""
+    known = {str(member.get("Name")) for member in state.members or ()}
+    return [server for server in servers if server.name in known]
 
 
 def may_restart(state: ClusterState, servers: t.Sequence[Server], node: str) -> list[str]:
@@ -136,7 +147,7 @@ def may_restart(state: ClusterState, servers: t.Sequence[Server], node: str) -> 
     if own is None or not own.get("Healthy"):
         return []
     if int(autopilot.get("FailureTolerance") or 0) >= 1:
-        return []
+        return trailing(state, servers)
     return evaluate(state, servers, node, "server") or ["the failure tolerance of the cluster is 0"]
 
 

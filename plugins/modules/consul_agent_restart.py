@@ -15,7 +15,7 @@ description:
   - Starts an agent that does not run, and does not wait for it, so that the servers of a new cluster can start together.
     M(trinode.platform.consul_cluster_health) does the waiting.
   - Restarts a running server only while autopilot reports a failure tolerance of at least 1, hands the leadership over first,
-    and waits until the cluster is healthy with this server as a voter again.
+    and waits until the cluster is healthy with this server as a voter again. A server that never joined, because it is new, is not waited for.
   - Does not use C(consul leave), which shrinks the quorum.
   - Meant to run on one host at a time, with C(throttle=1), first with O(leader=false) and then with O(leader=true).
 extends_documentation_fragment: [trinode.platform._consul_cluster]
@@ -68,6 +68,7 @@ from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster i
     evaluate,
     is_leader,
     may_restart,
+    present,
     split_address,
 )
 from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of, journal, servers_of, with_remedy
@@ -151,6 +152,7 @@ def main() -> None:
                     " Repair the servers named here first; the old configuration keeps running until then.",
                 )
             )
+    expected = present(state, servers)
     if leads and len(servers) > 1:
         hand_over(api, address, time.monotonic() + 10)
     systemctl(module, "restart", "--no-block", unit)
@@ -158,7 +160,7 @@ def main() -> None:
     state, problems = wait(
         time.monotonic() + params["timeout"],
         look,
-        lambda seen: [*not_started(module, unit), *evaluate(seen, servers, node, mode)],
+        lambda seen: [*not_started(module, unit), *evaluate(seen, expected, node, mode)],
     )
     if problems:
         module.fail_json(

@@ -15,6 +15,7 @@ from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster i
     evaluate,
     is_leader,
     may_restart,
+    present,
     split_address,
 )
 
@@ -100,6 +101,8 @@ def test_a_client_is_not_asked_for_the_quorum() -> None:
         (healthy(autopilot=sick("consul-2")), SERVERS, "consul-1", False),
         (healthy(autopilot=sick("consul-2")), SERVERS, "consul-2", True),
         (healthy(autopilot={"Healthy": True, "FailureTolerance": 0, "Servers": [{"Name": "consul-1", "Healthy": True}]}), SERVERS, "consul-1", False),
+        (healthy(autopilot=behind("consul-2", 100)), SERVERS, "consul-1", True),
+        (healthy(autopilot=behind("consul-2", 101)), SERVERS, "consul-1", False),
         (healthy(leader=""), SERVERS, "consul-1", True),
         (ClusterState(unreachable="refused"), SERVERS, "consul-1", True),
         (healthy(), SERVERS[:1], "consul-1", True),
@@ -115,6 +118,11 @@ def test_the_quorum_survives_a_restart(state: ClusterState, servers: list[Server
 def test_split_address(text: str, host: str) -> None:
     assert split_address(text) == host
     assert is_leader(ClusterState(leader=text), host)
+
+
+def test_a_server_that_is_new_is_not_waited_for() -> None:
+    assert present(healthy(), [*SERVERS, Server("consul-4", "192.0.2.4")]) == SERVERS
+    assert present(ClusterState(unreachable="refused"), SERVERS) == []
 
 
 def test_nobody_leads_without_a_leader() -> None:
