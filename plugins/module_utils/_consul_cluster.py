@@ -158,13 +158,14 @@ class ConsulApi:
         self.url = url.rstrip("/")
         self.token = token
 
-    def request(self, path: str, method: str = "GET") -> t.Any:
+    def request(self, path: str, method: str = "GET", body: t.Any = None) -> t.Any:
         """The decoded answer; raises OSError or ValueError.
 
         Autopilot answers 429 with a full body when it is unhealthy, so a body counts whatever its status.
         """
         headers = {"X-Consul-Token": self.token} if self.token else {}
-        request = urllib.request.Request(f"{self.url}{path}", method=method, headers=headers)
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", method=method, headers=headers, data=data)
         # The agent is a neighbour: a proxy of the environment has no business here.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:

@@ -41,7 +41,8 @@ class Api(ConsulApi):
         super().__init__("http://192.0.2.1")
         self.asked: list[str] = []
 
-    def request(self, path: str, method: str = "GET") -> t.Any:
+    def request(self, path: str, method: str = "GET", body: t.Any = None) -> t.Any:
+        assert body is None
         self.asked.append(f"{method} {path}")
         return {"1": {"Service": "a/b"}, "2": {"Service": "a/b"}} if path == "/v1/agent/services" else None
 
