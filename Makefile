@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PYTHON LAB_NETWORK SUITE
 
 .DEFAULT_GOAL := help
-.PHONY: help python-there demo demo-down bench test check fuzz lint unit render default artifacts setup clean
+.PHONY: help python-there demo demo-down bench test test-all check fuzz lint unit render default artifacts setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ bench: python-there ## Measure the platform on nodes of its own; SUITE=edge or S
 
 test: python-there ## Everything that CI runs
 	@$(PYTHON) tools/stages.py test
+
+test-all: python-there ## The same, and the long scenarios: upgrade, backup, lost quorum, uninstallation (half an hour each)
+	@$(PYTHON) tools/stages.py test-all
 
 check: python-there ## Linters and unit tests only
 	@$(PYTHON) tools/stages.py check

@@ -60,6 +60,9 @@ STAGES: dict[str, Stage] = {
     "default": Stage("tools/test/scenario default", SETUP, nodes=True, tests=True),
     "rejected-input": Stage("tools/test/scenario rejected_input", ("default",), nodes=True, tests=True),
     "artifact": Stage("tools/test/scenario artifact", ("rejected-input",), nodes=True, tests=True),
+    # What does not fit into `make test`: half an hour each
+    "former-artifacts": Stage("tools/setup/former-artifacts", ("artifacts",)),
+    "day2": Stage("tools/test/scenario day2", (*SETUP, "former-artifacts"), nodes=True, tests=True),
     # Demo
     "demo-nodes": Stage("tools/demo nodes", ("python", "node-image"), nodes=True),
     "demo-site": Stage("tools/demo site", ("demo-nodes", "artifacts"), nodes=True),
@@ -74,6 +77,7 @@ GOALS: dict[str, tuple[str, ...]] = {
     "demo": ("demo-acceptance",),
     "check": ("lint", "unit"),
     "test": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact"),
+    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2"),
 }
 
 
