@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+import os
 import typing as t
 from pathlib import Path
 
 import lab
 
-OLD = "1.20.1"
+# The version from which the tests upgrade; DAY2_FROM names another one.
+OLD = os.environ.get("DAY2_FROM", "1.20.1")
 NEW = "1.22.5"
 
 # Everything that a person or a package would miss: files with owner, mode and content, users, groups, packages, and what starts at boot.
