@@ -244,14 +244,15 @@ def _raft(context: Context, record: Recorder) -> None:
 
 
 def _ui(context: Context, record: Recorder) -> None:
-    answer = tools.get(context.node.address, context.consul_http_port, "/ui/")
+    address = context.consul_http_address or context.node.address
+    answer = tools.get(address, context.consul_http_port, "/ui/")
     title = re.search(r"<title>(.*?)</title>", answer.body, re.DOTALL)
     record.add(
         1,
-        f"The web UI answers on port {context.consul_http_port} of the node's address",
+        f"The web UI answers on port {context.consul_http_port} of {context.consul_http_address or 'the address of the node'}",
         answer.status == 200 and "consul" in answer.body.lower(),
         f"GET /ui/ answered {answer.status} without Consul's page",
-        command=f"GET http://{context.node.address}:{context.consul_http_port}/ui/",
+        command=f"GET http://{address}:{context.consul_http_port}/ui/",
         output=f"status {answer.status}, {len(answer.body)} bytes, title: {title.group(1).strip() if title else '-'}",
     )
 

@@ -62,6 +62,7 @@ class Context:
     consul_token: str = ""
     consul_unit: str = "consul.service"
     consul_http_port: int = 8500
+    consul_http_address: str = ""
     docker_unit: str = "docker.service"
     edge_apply: str = "/usr/local/sbin/nginx-edge-apply"
     public_names: list[str] = field(default_factory=list)

@@ -151,6 +151,10 @@ def may_restart(state: ClusterState, servers: t.Sequence[Server], node: str) -> 
     return evaluate(state, servers, node, "server") or ["the failure tolerance of the cluster is 0"]
 
 
+class UnknownToken(OSError):
+    """The cluster has no token of this secret."""
+
+
 class ConsulApi:
     """The HTTP API of the node's own agent."""
 
@@ -162,8 +166,15 @@ class ConsulApi:
         """The decoded answer; raises OSError or ValueError.
 
         Autopilot answers 429 with a full body when it is unhealthy, so a body counts whatever its status.
+        A token that the cluster does not know yet counts as none: while ACLs are being turned on, that may be enough.
         """
-        headers = {"X-Consul-Token": self.token} if self.token else {}
+        try:
+            return self._request(path, method, body, self.token)
+        except UnknownToken:
+            return self._request(path, method, body, None)
+
+    def _request(self, path: str, method: str, body: t.Any, token: str | None) -> t.Any:
+        headers = {"X-Consul-Token": token} if token else {}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", method=method, headers=headers, data=data)
         # The agent is a neighbour: a proxy of the environment has no business here.
@@ -175,6 +186,8 @@ class ConsulApi:
             body = error.read().decode("utf-8", "replace")
             if error.code == 429 and body.startswith("{"):
                 return json.loads(body)
+            if error.code == 403 and token and "ACL not found" in body:
+                raise UnknownToken(path) from error
             raise OSError(f"{path}: {error.code} {body.strip() or error.reason}") from error
 
     def optional(self, path: str) -> t.Any:

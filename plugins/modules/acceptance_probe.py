@@ -91,6 +91,10 @@ options:
     description: [Name of the agent's systemd unit.]
     type: str
     default: consul.service
+  consul_http_address:
+    description: [Address at which the UI answers plain http. Empty means that of the node.]
+    type: str
+    default: ""
   consul_http_port:
     description: [Port of the API and the UI on the node's address.]
     type: int
@@ -228,6 +232,7 @@ def main() -> None:
             "consul_url": {"type": "str", "default": "http://127.0.0.1:8500"},
             "consul_token": {"type": "str", "no_log": True},
             "consul_unit": {"type": "str", "default": "consul.service"},
+            "consul_http_address": {"type": "str", "default": ""},
             "consul_http_port": {"type": "int", "default": 8500},
             "docker_unit": {"type": "str", "default": "docker.service"},
             "edge_apply": {"type": "path", "default": "/usr/local/sbin/nginx-edge-apply"},

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,11 @@ class ConsulClient:
             except OSError as error:
                 raise ConsulRefused(f"the token file {path} cannot be read: {error.strerror}") from error
         return {}
+
+    def credential(self, service: str) -> str:
+        """Tells the tokens of one service apart without telling them; empty without a token."""
+        token = self.headers(service).get("X-Consul-Token", "")
+        return hashlib.sha256(token.encode()).hexdigest()[:16] if token else ""
 
     def _call(self, method: str, path: str, body: Any = None, timeout: float = TIMEOUT, service: str = "") -> requests.Response:
         headers = self.headers(service)

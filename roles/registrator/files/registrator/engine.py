@@ -49,6 +49,8 @@ class Engine:
         # Named by events and not looked at since; a failed look leaves them here.
         self._dirty: set[str] = set()
         self.protected: dict[str, tuple[int, str]] = {}
+        # Which token each service was written with, as the client tells them apart.
+        self.credentials: dict[str, str] = {}
         self.queue: queue.SimpleQueue[Event | Request] = queue.SimpleQueue()
         self.stopping = threading.Event()
         self._failures = 0
@@ -138,6 +140,7 @@ class Engine:
                 complete = False
                 continue
             actual.record(registration)
+            self.credentials[registration.id] = self.consul.credential(registration.name)
             self.metrics.add("registered_total")
             log(
                 "info",
@@ -164,9 +167,18 @@ class Engine:
         if not self._try("deregister", service_id, "", self.consul.deregister, service_id, name):
             return False
         actual.forget(service_id)
+        self.credentials.pop(service_id, None)
         self.metrics.add("deregistered_total")
         log("info", "deregistered", id=service_id, service=name)
         return True
+
+    def _outdated(self, desired: Mapping[str, Registration]) -> set[str]:
+        """Services that the agent keeps with another token than the present one, or nobody knows with which."""
+        present: dict[str, str] = {}
+        for registration in desired.values():
+            if registration.name not in present:
+                present[registration.name] = self.consul.credential(registration.name)
+        return {service_id for service_id, registration in desired.items() if self.credentials.get(service_id, "") != present[registration.name]}
 
     def _is_foreign(self, service_id: str, actual: Actual) -> bool:
         """Whether somebody else took this id since the last complete comparison. Ids of registrator's own form nobody else takes."""
@@ -230,7 +242,8 @@ class Engine:
                 self.actual = self.consul.actual()
             # Without Docker nobody knows whose container still runs, so nothing of anybody else's is judged.
             adopt = (self.config.adopt or adopt) and self.docker_up
-            todo = plan(desired, self.actual, self.config.hostname, adopt, self.protected)
+            outdated = self._outdated(desired) if full else ()
+            todo = plan(desired, self.actual, self.config.hostname, adopt, self.protected, outdated)
             complete = self.apply(todo, self.actual)
             self._recovered("consul")
         except (ConsulDown, ConsulRefused, ValueError) as error:
@@ -394,7 +407,8 @@ class Engine:
             for registration in desired.values():
                 facts = world.facts[registration.container]
                 services[registration.id] = [facts.pid, world.tokens.get(facts.id, "")]
-            self._write(state.STATE, {"services": services, "draining": world.drains.dump()})
+            credentials = {service_id: credential for service_id, credential in self.credentials.items() if credential and service_id in services}
+            self._write(state.STATE, {"services": services, "draining": world.drains.dump(), "credentials": credentials})
 
     def _write(self, name: str, data: dict[str, Any]) -> None:
         if self._written.get(name) == data:
@@ -469,6 +483,9 @@ class Engine:
         data = state.read(self.config.state_directory, state.STATE)
         self.world.drains.load(data.get("draining"))
         self.world.drains.load_held(state.read(self.config.data_directory, state.DRAINED))
+        credentials = data.get("credentials")
+        if isinstance(credentials, dict):
+            self.credentials = {str(service_id): credential for service_id, credential in credentials.items() if isinstance(credential, str)}
         services = data.get("services")
         for service_id, entry in services.items() if isinstance(services, dict) else ():
             if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], int) and isinstance(entry[1], str):

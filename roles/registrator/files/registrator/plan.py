@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,8 +111,18 @@ def orphans(desired: Mapping[str, Registration], actual: Actual, hostname: str) 
     return found
 
 
-def plan(desired: Mapping[str, Registration], actual: Actual, hostname: str, adopt: bool = False, protected: Iterable[str] = ()) -> Plan:
-    """The difference. ``protected`` ids stay even though nothing desires them (their container is known to live)."""
+def plan(
+    desired: Mapping[str, Registration],
+    actual: Actual,
+    hostname: str,
+    adopt: bool = False,
+    protected: Iterable[str] = (),
+    outdated: Container[str] = (),
+) -> Plan:
+    """The difference. ``protected`` ids stay even though nothing desires them (their container is known to live).
+
+    ``outdated`` ids are written again though they are equal: the agent keeps each with the token that it was written with, which is another one now.
+    """
     result = Plan()
     kept: set[str] = set(protected)
     if adopt:
@@ -129,7 +139,7 @@ def plan(desired: Mapping[str, Registration], actual: Actual, hostname: str, ado
                 result.refusals.append((registration.container, Refusal("id", f"the id {service_id!r} belongs to a registration of somebody else")))
                 continue
             result.taken_over.append(service_id)
-        if not equal(registration, actual):
+        if service_id in outdated or not equal(registration, actual):
             result.register.append(registration)
         # The agent keeps the status of a check that it had before, also when the service is registered anew.
         for verdict in registration.verdicts:

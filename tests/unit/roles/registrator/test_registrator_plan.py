@@ -356,3 +356,10 @@ def test_bad_configuration_names_file_and_key(text: str, word: str) -> None:
 
 def test_good_configuration() -> None:
     assert parse(GOOD, "x") == CONFIG
+
+
+def test_a_service_that_the_agent_keeps_with_an_old_token_is_written_again() -> None:
+    one, other = make("node1:a:80"), make("node1:b:80")
+    found = plan({one.id: one, other.id: other}, holding(one, other), "node1", outdated={one.id})
+    assert found.register == [one]
+    assert not found.deregister

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from registrator.cli import draining_text, main, status_of
 from registrator.config import Config
 from registrator.consulapi import ConsulClient, ConsulRefused
 from registrator.drain import Drains
+from registrator.engine import Engine
 from registrator.facts import facts_of
 from registrator.journal import line
+from registrator.model import Registration
 
 ROLE = Path(__file__).resolve().parents[4] / "roles" / "registrator"
 VARS = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))
@@ -143,6 +146,22 @@ def test_an_engine_that_does_not_run_is_named(tmp_path: Path) -> None:
         control.ask(str(tmp_path), "adopt")
 
 
+def test_a_new_token_is_an_old_registration(tmp_path: Path) -> None:
+    """The agent keeps each service with the token that it was written with, so what is kept with another one is written again."""
+    token = tmp_path / "token"
+    token.write_text("one\n", encoding="utf-8")
+    config = Config(address="192.0.2.10", hostname="node1", consul_token_file=str(token), state_directory=str(tmp_path), data_directory=str(tmp_path))
+    engine = Engine(config)
+    item = Registration("node1:a:80", "web", "192.0.2.10", 80, (), {}, 1, 1, (), container="c" * 64)
+    desired = {item.id: item}
+    assert engine._outdated(desired) == {item.id}, "nobody knows with which token it is kept"
+    engine.credentials[item.id] = engine.consul.credential("web")
+    assert engine._outdated(desired) == set()
+    token.write_text("two\n", encoding="utf-8")
+    assert engine._outdated(desired) == {item.id}
+    assert Engine(replace(config, consul_token_file=""))._outdated(desired) == set(), "without tokens there is nothing to compare"
+
+
 def test_a_token_file_for_each_service(tmp_path: Path) -> None:
     default, directory = tmp_path / "consul.token", tmp_path / "tokens"
     directory.mkdir()
@@ -153,6 +172,8 @@ def test_a_token_file_for_each_service(tmp_path: Path) -> None:
         assert client.headers(name) == {"X-Consul-Token": token}, name
     (directory / "web").write_text("newer", encoding="utf-8")
     assert client.headers("web") == {"X-Consul-Token": "newer"}, "a new token needs no restart"
+    assert client.credential("web") != client.credential("db")
+    assert "newer" not in client.credential("web")
     assert ConsulClient("http://127.0.0.1:1", token_directory=str(directory)).headers("db") == {}
     default.unlink()
     with pytest.raises(ConsulRefused, match="does not exist"):

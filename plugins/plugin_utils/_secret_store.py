@@ -1,0 +1,172 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secrets of a site on the control node: one file each, for nobody but its owner, encrypted when there is a vault password.
+
+Private to the collection. No Ansible import: what reads, judges and encrypts a file comes in.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import secrets
+import tempfile
+import typing as t
+import uuid
+from collections.abc import Callable
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*(?:\.[a-z0-9_-]+)*")
+# An inventory's directory is read as inventories, all but the files with this ending: a file without it would make each of its lines a host.
+SUFFIX = ".txt"
+# A directory in which Ansible finds nothing that it can read is a warning with each command, so there is something.
+MARKER = "inventory.yml"
+MARKER_TEXT = "---\n# No hosts. Ansible reads this directory as a part of the inventory, and is content with this.\nall: {}\n"
+
+KINDS: dict[str, Callable[[], str]] = {
+    "uuid": lambda: str(uuid.uuid4()),
+    # As `consul keygen` makes it.
+    "key": lambda: base64.b64encode(secrets.token_bytes(32)).decode(),
+}
+
+
+class SecretError(Exception):
+    """A secret cannot be read or kept; the message names the file and never what is in it."""
+
+
+class Store:
+    """The secrets of one directory.
+
+    Args:
+        directory: where they are, an absolute path.
+        read: the text of a file, decrypted when it is encrypted, and whether it was.
+        encrypt: what a text becomes on the disk; None without a vault password.
+        dry: whether to write nothing, as in check mode.
+    """
+
+    def __init__(self, directory: str, read: Callable[[str], tuple[str, bool]], encrypt: Callable[[str], str] | None = None, dry: bool = False) -> None:
+        if not os.path.isabs(directory):
+            raise SecretError(f"the directory of the secrets is {directory!r}, which is no absolute path; set platform_secrets_directory to one")
+        self.directory = directory
+        self._read = read
+        self._encrypt = encrypt
+        self._dry = dry
+
+    def path(self, name: str) -> str:
+        """The file of a secret."""
+        if not _NAME.fullmatch(name):
+            raise SecretError(f"{name!r} is no name of a secret; it takes lower-case letters, digits, '-', '_' and '.'")
+        return os.path.join(self.directory, name + SUFFIX)
+
+    def get(self, name: str) -> str | None:
+        """A secret; None when there is none of that name. A file that others can read, or that should be encrypted and is not, is put right."""
+        path = self.path(name)
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SecretError(f"{path} cannot be read: {error.strerror}; correct its owner or its mode") from error
+        try:
+            text, encrypted = self._read(path)
+        except Exception as error:
+            raise SecretError(f"{path} cannot be read: {str(error).splitlines()[0]}; is the vault password that it was encrypted with configured?") from error
+        value = text.strip()
+        if not value:
+            raise SecretError(f"{path} is empty; bring its content back, or remove the file and a new secret is made")
+        if not self._dry and (mode & 0o077 or (self._encrypt and not encrypted)):
+            self._write(path, value)
+        return value
+
+    def ensure(self, name: str, kind: str) -> str:
+        """A secret, made when there is none yet. Of several that make it at once, the first one wins."""
+        value = self.get(name)
+        if value is not None:
+            return value
+        value = KINDS[kind]()
+        if self._dry:
+            return value
+        if self._write(self.path(name), value, exclusively=True):
+            return value
+        found = self.get(name)
+        if found is None:
+            raise SecretError(f"{self.path(name)} came and went; see who else writes there, and run again")
+        return found
+
+    def put(self, name: str, value: str) -> bool:
+        """Keep this value; whether that changed anything."""
+        path = self.path(name)
+        if os.path.exists(path) and self.get(name) == value.strip():
+            return False
+        if not self._dry:
+            self._write(path, value.strip())
+        return True
+
+    def remove(self, name: str) -> bool:
+        """Forget a secret; whether there was one."""
+        path = self.path(name)
+        if not os.path.lexists(path):
+            return False
+        if not self._dry:
+            os.unlink(path)
+        return True
+
+    def _write(self, path: str, value: str, exclusively: bool = False) -> bool:
+        """Write a file as one whole; with ``exclusively``, False when there is one already."""
+        text = value + "\n"
+        try:
+            os.makedirs(self.directory, mode=0o700, exist_ok=True)
+            self._mark()
+            # mkstemp makes it for its owner alone.
+            handle, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as target:
+                    target.write(self._encrypt(text) if self._encrypt else text)
+                    target.flush()
+                    os.fsync(target.fileno())
+                if exclusively:
+                    os.link(temporary, path)
+                else:
+                    os.replace(temporary, path)
+            finally:
+                if os.path.exists(temporary):
+                    os.unlink(temporary)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise SecretError(f"{path} cannot be written: {error.strerror}; correct the directory, or set platform_secrets_directory") from error
+        return True
+
+    def _mark(self) -> None:
+        path = os.path.join(self.directory, MARKER)
+        if not os.path.exists(path):
+            with open(path, "w", encoding="utf-8") as target:
+                target.write(MARKER_TEXT)
+
+
+def random_value(kind: str) -> str:
+    """A new secret that is kept nowhere yet."""
+    return KINDS[kind]()
+
+
+def loader_store(loader: t.Any, directory: str, dry: bool) -> Store:
+    """A store that reads and encrypts with what Ansible's loader knows of vault passwords."""
+    from ansible.parsing.vault import is_encrypted, match_encrypt_secret
+
+    def read(path: str) -> tuple[str, bool]:
+        with open(path, "rb") as source:
+            data = source.read()
+        encrypted = bool(is_encrypted(data))
+        # The loader's own vault, because a cached decrypted copy of a file would not be seen to change.
+        return (loader._vault.decrypt(data) if encrypted else data).decode("utf-8"), encrypted
+
+    vault_secrets = loader._vault.secrets
+    if not vault_secrets:
+        return Store(directory, read, dry=dry)
+    vault_id, secret = match_encrypt_secret(vault_secrets)
+
+    def encrypt(text: str) -> str:
+        return t.cast(bytes, loader._vault.encrypt(text, secret, vault_id=vault_id)).decode("ascii")
+
+    return Store(directory, read, encrypt, dry)
