@@ -1,0 +1,158 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rotation of the gossip key, of the tokens and of the certificates, while names are asked for and containers come and go."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import lab
+import registration
+import secure
+
+
+class Traffic:
+    """Asks each host's resolver for a name, all the time."""
+
+    def __init__(self) -> None:
+        self.failed: list[str] = []
+        self.asked = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(node,)) for node in lab.NODES]
+
+    def _ask(self, node: str) -> None:
+        while not self._stop.is_set():
+            answer = lab.run(node, "getent hosts consul.service.dc1.consul || echo failed", check=False)
+            self.asked += 1
+            if "failed" in answer:
+                self.failed.append(f"{node} at {time.strftime('%T')}: {answer}")
+            time.sleep(0.1)
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def healthy() -> None:
+    """A node at a time: the cluster is whole and a container gets in and out of the catalogue."""
+
+    def tolerance() -> int:
+        return int(secure.ask("consul-1", "/v1/operator/autopilot/health", secure.token("operator")).json()["FailureTolerance"])
+
+    lab.wait_for(lambda: tolerance() == 1, 30, "the cluster survives the loss of a server", lambda: lab.journal("consul-1", "consul"))
+    node = registration.Node("consul-2", "rot-")
+    try:
+        node.start("web", "-p 8080 --label SERVICE_NAME=rot-web")
+        lab.wait_for(
+            lambda: len(secure.ask("consul-1", "/v1/catalog/service/rot-web", secure.token("operator")).json()) == 1,
+            15,
+            "a new container is in the catalogue",
+            lambda: lab.journal("consul-2", "registrator", "consul"),
+        )
+    finally:
+        node.run("docker ps -aq --filter name=^rot- | xargs -r docker rm -f")
+
+
+def test_the_key_of_the_gossip() -> None:
+    old = secure.secret("consul_gossip_key")
+    with Traffic() as traffic:
+        run = secure.play("rotate_gossip_key")
+    assert run.status == 0, run.output[-4000:]
+    new = secure.secret("consul_gossip_key")
+    assert new != old
+    (ring,) = secure.ask("consul-1", "/v1/operator/keyring", secure.token("automation")).json()
+    assert ring["Keys"] == ring["PrimaryKeys"] == {new: 3}
+    assert not (secure.SECRETS / "consul_gossip_key.next.txt").exists()
+    assert traffic.asked > 10 and not traffic.failed, traffic.failed
+    # A restart reads the key from the agent's file.
+    lab.run("consul-3", "systemctl restart consul")
+    healthy()
+
+
+def test_the_tokens() -> None:
+    names = [path.name.removeprefix("consul_token_").removesuffix(".txt") for path in secure.SECRETS.glob("consul_token_*.txt")]
+    old = {name: secure.token(name) for name in names}
+    node = registration.Node("consul-3", "tok-")
+    node.start("web", "-p 8080 --label SERVICE_NAME=tok-web --label SERVICE_CHECK_TTL=600s --label SERVICE_CHECK_INITIAL_STATUS=passing")
+    try:
+        lab.wait_for(lambda: secure.ask("consul-1", "/v1/catalog/service/tok-web", old["operator"]).json(), 10, "the container is in the catalogue")
+        with Traffic() as traffic:
+            run = secure.play("rotate_tokens")
+        assert run.status == 0, run.output[-4000:]
+        for name, token in old.items():
+            assert secure.token(name) != token
+            assert secure.ask("consul-1", "/v1/acl/token/self", token).status == 403, f"the old token {name} is still valid"
+            assert secure.ask("consul-1", "/v1/acl/token/self", secure.token(name)).status == 200
+        assert traffic.asked > 10 and not traffic.failed, traffic.failed
+        # The agent changes the check of a service with the token that it keeps with it, so this tells whether it was written again.
+        identity = next(key for key in secure.ask("consul-3", "/v1/agent/services", secure.token("operator")).json() if ":tok-web:" in key)
+        assert secure.ask("consul-3", f"/v1/agent/check/fail/service:{identity}", secure.token("registrator"), "PUT").status == 200
+        lab.wait_for(
+            lambda: secure.ask("consul-1", "/v1/health/checks/tok-web", secure.token("operator")).json()[0]["Status"] == "critical",
+            15,
+            "a change of the check reaches the catalogue",
+            lambda: lab.journal("consul-3", "consul"),
+        )
+    finally:
+        node.run("docker ps -aq --filter name=^tok- | xargs -r docker rm -f")
+    healthy()
+
+
+def test_only_one_token() -> None:
+    others = {name: secure.token(name) for name in ("dns", "registrator", "management")}
+    old = secure.token("operator")
+    run = secure.play("rotate_tokens", platform_rotate=["operator"])
+    assert run.status == 0, run.output[-4000:]
+    assert secure.token("operator") != old
+    assert {name: secure.token(name) for name in others} == others
+    run = secure.play("rotate_tokens", platform_rotate=["nobody"])
+    assert run.status != 0 and "platform_rotate holds nobody" in run.output
+
+
+def served(node: str) -> str:
+    """The fingerprint of the certificate that an agent shows."""
+    return lab.run(
+        node,
+        f"cd /etc/consul.d/tls && openssl s_client -connect {lab.NODES[node]}:8501 -cert certificate.pem -key key.pem </dev/null 2>/dev/null"
+        " | openssl x509 -noout -fingerprint -sha256",
+    )
+
+
+def test_the_certificates() -> None:
+    before = {node: served(node) for node in lab.NODES}
+    pids = {node: lab.run(node, "systemctl show --property MainPID --value consul") for node in lab.NODES}
+    run = secure.play("renew_certificates")
+    assert run.status == 0 and run.changed == 0, run.changes()
+    assert {node: served(node) for node in lab.NODES} == before
+    run = secure.play("renew_certificates", consul_tls_renew_days=400, consul_tls_days=900)
+    assert run.status == 0, run.output[-4000:]
+    for node in lab.NODES:
+        assert served(node) != before[node]
+        assert lab.run(node, "systemctl show --property MainPID --value consul") == pids[node], "a reload is enough"
+    healthy()
+
+
+def test_a_certificate_that_ends_soon_is_warned_of() -> None:
+    run = secure.play("renew_certificates", "--check", consul_tls_renew_days=2000)
+    assert run.status == 0, run.output[-4000:]
+    assert "consul-1 gets a new certificate with the next run: the present one ends in" in run.output
+
+
+def test_the_management_token_that_was_lost() -> None:
+    """A control node that burnt down: what is left is root's right on the servers."""
+    path = secure.SECRETS / "consul_token_management.txt"
+    path.unlink()
+    run = secure.play("site", "--tags", "consul_server")
+    assert run.status != 0
+    assert "consul_acl_reset=true" in run.output
+    run = secure.play("site", "--tags", "consul_server", consul_acl_reset=True)
+    assert run.status == 0, run.output[-4000:]
+    assert secure.ask("consul-1", "/v1/acl/tokens", secure.token("management")).status == 200
