@@ -53,6 +53,9 @@ EVERYTHING = Catalogue(
         instance("cache", tags=("tcp",), meta={"edge_port": "20002"}),
         instance("bad", address=f"127.0.0.1; }} server {{ listen 1; }} # {MARKER}"),
         instance("bad", 1, port=8500),
+        instance("bad", 2, address=f"192.0.2.9; }} server {{ listen 1; }} # {MARKER}"),
+        instance("bad", 3, address=f"2001:db8::9; }} # {MARKER}"),
+        instance("bad", 4, address="169.254.169.254"),
         instance(f"a b {MARKER}"),
         instance("low", tags=("tcp",), meta={"edge_port": "20039"}),
         instance("off", tags=("tcp",), meta={"edge_port": "20050"}),
@@ -170,6 +173,9 @@ def instead(old: str, new: str) -> t.Callable[[str], str]:
 
 SABOTAGE: dict[str, t.Callable[[str], str]] = {
     "any address is taken": instead(_gotemplate.IPV4, r"\A[1-9].*\z"),
+    "any loopback address is taken": instead(_gotemplate.IPV4_LOOPBACK, r"\A[1-9].*\z"),
+    "any IPv6 address is taken": instead(_gotemplate.IPV6, r"\A[1-9].*\z"),
+    "an address of the link is taken": instead('sprig_hasPrefix "169.254."', 'sprig_hasPrefix "never"'),
     "any name is taken": instead(_gotemplate.NAME, ".*"),
     "any weight is taken": instead(_gotemplate.PERCENT, "1.*"),
     "any port is taken": instead(_gotemplate.PORT, r"[1-9].*"),
