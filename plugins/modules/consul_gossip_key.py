@@ -25,7 +25,7 @@ options:
     description: [An ACL token with C(keyring:write) and C(node:read).]
     type: str
   key:
-    description: [The key from now on, 16, 24 or 32 bytes in base64.]
+    description: ["The key from now on: 16, 24 or 32 bytes in base64."]
     type: str
     required: true
   timeout:
