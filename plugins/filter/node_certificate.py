@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: node_certificate
 short_description: Whether the other nodes believe a node's certificate, and for how long
-version_added: 1.1.0
+version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Judges a certificate with its key on the control node, before it goes to the node.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: secret
 short_description: A secret of the site, made when there is none yet
-version_added: 1.1.0
+version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Reads a secret that is kept in a file on the control node, and makes it when there is none. Of several hosts that ask at once, all get the same.

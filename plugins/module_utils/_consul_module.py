@@ -14,9 +14,17 @@ if t.TYPE_CHECKING:
 
 JOURNAL_LINES = 15
 
-#: The options that trinode.platform._consul_cluster documents.
-ARGUMENTS: dict[str, dict[str, t.Any]] = {
+#: The options that trinode.platform._consul_agent documents.
+AGENT_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "node": {"type": "str", "required": True},
+    "url": {"type": "str", "default": "http://127.0.0.1:8500"},
+    "token": {"type": "str", "no_log": True},
+    "token_file": {"type": "path", "no_log": False},
+    "timeout": {"type": "int", "default": 60},
+}
+#: The same with those that trinode.platform._consul_cluster documents.
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    **AGENT_ARGUMENTS,
     "servers": {
         "type": "list",
         "elements": "dict",
@@ -24,11 +32,7 @@ ARGUMENTS: dict[str, dict[str, t.Any]] = {
         "options": {"name": {"type": "str", "required": True}, "address": {"type": "str", "required": True}},
     },
     "mode": {"type": "str", "choices": ["server", "client"], "default": "server"},
-    "url": {"type": "str", "default": "http://127.0.0.1:8500"},
-    "token": {"type": "str", "no_log": True},
-    "token_file": {"type": "path", "no_log": False},
     "unit": {"type": "str", "default": "consul.service"},
-    "timeout": {"type": "int", "default": 60},
     "remedy": {"type": "str", "default": ""},
 }
 

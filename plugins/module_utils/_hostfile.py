@@ -55,8 +55,10 @@ def same(path: str, wanted: Entry) -> bool:
     return read(path)[:2] == wanted[:2]
 
 
-def write(path: str, entry: Entry) -> None:
+def write(path: str, entry: Entry, owner: tuple[int, int] | None = None) -> None:
     """Make ``path`` hold ``entry``: whole or not at all, and on the disk before this returns.
+
+    ``owner`` is the user and group of a new file; until it has them, nobody else can read it.
 
     A file that is a mount point of its own (``/etc/resolv.conf`` in a container) cannot be replaced; it is overwritten in place.
     """
@@ -74,26 +76,28 @@ def write(path: str, entry: Entry) -> None:
         if entry.link is not None:
             os.symlink(entry.link, temporary)
         else:
-            _write_text(temporary, entry)
+            _write_text(temporary, entry, owner)
         os.replace(temporary, path)
     except OSError as exc:
         if os.path.lexists(temporary):
             os.unlink(temporary)
         if exc.errno != errno.EBUSY or entry.text is None:
             raise
-        _write_text(path, entry, in_place=True)
+        _write_text(path, entry, owner, in_place=True)
         return
     _sync_directory(directory)
 
 
-def _write_text(path: str, entry: Entry, *, in_place: bool = False) -> None:
+def _write_text(path: str, entry: Entry, owner: tuple[int, int] | None, *, in_place: bool = False) -> None:
     # A new file must be new: nobody else's file or link is ever written through.
     flags = os.O_WRONLY | os.O_TRUNC if in_place else os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    descriptor = os.open(path, flags | os.O_NOFOLLOW, entry.mode)
+    descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(entry.text or "")
         file.flush()
         if not in_place:
+            if owner is not None:
+                os.fchown(descriptor, *owner)
             os.fchmod(descriptor, entry.mode)
         os.fsync(descriptor)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: consul_acl
 short_description: Bring the ACL tokens of a Consul cluster in order
-version_added: 1.1.0
+version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Makes O(management_token) the management token of a cluster that has none yet, then makes every token of O(tokens) with a policy of its own.

@@ -18,7 +18,7 @@ description:
     and waits until the cluster is healthy with this server as a voter again. A server that never joined, because it is new, is not waited for.
   - Does not use C(consul leave), which shrinks the quorum.
   - Meant to run on one host at a time, with C(throttle=1), first with O(leader=false) and then with O(leader=true).
-extends_documentation_fragment: [trinode.platform._consul_cluster]
+extends_documentation_fragment: [trinode.platform._consul_agent, trinode.platform._consul_cluster]
 options:
   leader:
     description:

@@ -15,7 +15,7 @@ description:
   - Asks the node's own agent until there is a leader, every expected server is alive and a voter, and autopilot calls the cluster healthy.
   - When that does not happen in time, the error names each missing or sick server, and shows the end of the agent's journal.
   - Changes nothing.
-extends_documentation_fragment: [trinode.platform._consul_cluster]
+extends_documentation_fragment: [trinode.platform._consul_agent, trinode.platform._consul_cluster]
 options:
   catalogue:
     description:

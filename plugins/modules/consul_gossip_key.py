@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: consul_gossip_key
 short_description: Let every member of a Consul cluster encrypt its gossip with another key
-version_added: 1.1.0
+version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Installs the key on every member, lets them all use it, and removes the old ones. After each of these steps every member is asked; the next one

@@ -14,29 +14,15 @@ author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Runs on a server that stays. Removes the other node from the Raft configuration, from the members, and from the catalogue, and waits until it is gone.
   - The agent of that node must not run any more, or it comes back.
+extends_documentation_fragment: [trinode.platform._consul_agent]
 options:
   member:
     description: [The Consul node name of the node that is gone.]
     type: str
     required: true
-  node:
-    description: [The Consul node name of the host that the module runs on.]
-    type: str
-    required: true
-  url:
-    description: [The HTTP API of the agent on this host.]
-    type: str
-    default: http://127.0.0.1:8500
   token:
     description: [An ACL token with C(operator:write), C(agent:write) and C(node:write), where ACLs are on.]
     type: str
-  token_file:
-    description: [A file on this host with such a token. One that does not exist means that there is no token.]
-    type: path
-  timeout:
-    description: [How long to wait, in seconds.]
-    type: int
-    default: 60
 attributes:
   check_mode:
     description: Can run in check mode and tells what is left of the node.
@@ -66,7 +52,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trinode.platform.plugins.module_utils._consul_member import look
-from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of
+from ansible_collections.trinode.platform.plugins.module_utils._consul_module import AGENT_ARGUMENTS, api_of
 
 POLL_SECONDS = 0.5
 
@@ -75,7 +61,7 @@ def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(
         argument_spec={
-            **{name: ARGUMENTS[name] for name in ("node", "url", "token", "token_file", "timeout")},
+            **AGENT_ARGUMENTS,
             "member": {"type": "str", "required": True},
         },
         supports_check_mode=True,

@@ -16,11 +16,8 @@ description:
     Then nobody finds one by DNS or through an edge, and the containers may be stopped.
   - The mode outlives restarts of everything, and holds for what is registered later.
   - Refuses where the node carries the last passing instance of a service, unless O(force) is set.
+extends_documentation_fragment: [trinode.platform._consul_agent]
 options:
-  node:
-    description: [The Consul node name of the host that the module runs on.]
-    type: str
-    required: true
   state:
     description: [V(present) takes the node out of service, V(absent) brings it back.]
     type: str
@@ -34,20 +31,9 @@ options:
     description: [Whether services may lose their last passing instance.]
     type: bool
     default: false
-  url:
-    description: [The HTTP API of the agent on this host.]
-    type: str
-    default: http://127.0.0.1:8500
   token:
     description: [An ACL token with C(agent:write) and C(service:read), where ACLs are on.]
     type: str
-  token_file:
-    description: [A file on this host with such a token. One that does not exist means that there is no token.]
-    type: path
-  timeout:
-    description: [How long to wait, in seconds.]
-    type: int
-    default: 60
 attributes:
   check_mode:
     description: Can run in check mode and tells what it would change, or why it would refuse.
@@ -89,7 +75,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trinode.platform.plugins.module_utils._consul_maintenance import in_maintenance, only_here, passing_of, set_maintenance, still_here
-from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of
+from ansible_collections.trinode.platform.plugins.module_utils._consul_module import AGENT_ARGUMENTS, api_of
 
 POLL_SECONDS = 0.25
 
@@ -131,7 +117,7 @@ def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(
         argument_spec={
-            **{name: ARGUMENTS[name] for name in ("node", "url", "token", "token_file", "timeout")},
+            **AGENT_ARGUMENTS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "reason": {"type": "str", "default": "drained by the operator"},
             "force": {"type": "bool", "default": False},

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: consul_security_facts
 short_description: How far a Consul agent is on its way from open to secure
-version_added: 1.1.0
+version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Reads what the agent of this host is configured to demand, and the key with which its gossip is encrypted.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: private_files
 short_description: Write files that only their reader can read
-version_added: 1.1.0
+version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Writes secrets, each as one whole, in one call. Nobody but the owner and the group of a file can read it at any time.
@@ -100,10 +100,11 @@ import grp
 import os
 import pwd
 import stat
-import tempfile
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.trinode.platform.plugins.module_utils import _hostfile
 
 
 def ids(module: AnsibleModule, entry: dict[str, t.Any]) -> tuple[int, int] | None:
@@ -135,22 +136,6 @@ def content_of(path: str) -> str | None:
         return None
 
 
-def write(path: str, content: str, wanted: tuple[int, int], mode: int) -> None:
-    """Write a file as one whole; until it has its owner, it is root's alone."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as target:
-            target.write(content)
-            target.flush()
-            os.fsync(target.fileno())
-            os.fchown(target.fileno(), *wanted)
-            os.fchmod(target.fileno(), mode)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def put_directory(module: AnsibleModule, entry: dict[str, t.Any]) -> bool:
     """Whether a directory had to be made or put right."""
     path, mode, wanted = entry["path"], int(entry["mode"], 8), ids(module, entry)
@@ -175,7 +160,9 @@ def put_file(module: AnsibleModule, entry: dict[str, t.Any]) -> bool:
     if before == content and as_wanted(path, wanted, mode, stat.S_ISREG):
         return False
     if not module.check_mode and wanted:
-        write(path, content, wanted, mode)
+        # A directory that nobody described would be made for everybody to look into.
+        os.stat(os.path.dirname(path))
+        _hostfile.write(path, _hostfile.Entry(text=content, mode=mode), wanted)
     return True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: secret
 short_description: Keep or forget a secret on the control node
-version_added: 1.1.0
+version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Keeps a secret where P(trinode.platform.secret#lookup) finds it, as a file of mode 0600 that is encrypted when a vault password is configured.

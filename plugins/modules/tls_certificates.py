@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: tls_certificates
 short_description: Check certificates before they go to a host
-version_added: 1.1.0
+version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Judges certificates with their keys on the control node, so that nothing has been changed when one can't be used.

@@ -5,23 +5,17 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 import typing as t
 
 import lab
 import pytest
+import traffic
 from registration import IMAGE, Node
-
-sys.path.insert(0, str(lab.ROOT / "collections"))
-
-from ansible_collections.trinode.platform.plugins.module_utils._acceptance_load import Load, Target
 
 # CHAOS_SEED repeats a run: the same orders to the same containers, and the same faults.
 SEED = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1_000_000))
@@ -50,12 +44,6 @@ FAULTS = {
     "engine killed": "systemctl kill -s KILL registrator",
     "engine restarted": "systemctl restart registrator",
 }
-
-DOMAIN = "apps.hospital.example"
-SERVICE = "rollweb"
-RATE = 100
-WORKERS = 10
-SAMPLES = lab.ROOT / "artifacts" / "images" / "trinode-samples.tar"
 
 
 class Site:
@@ -184,29 +172,7 @@ def test_the_catalogue_is_the_running_containers_at_every_pause(site: Site) -> N
 
 # A service that is replaced ---------------------------------------------------------------------------------------------
 
-
-def edges() -> dict[str, str]:
-    """The edges' addresses, each proven to be that of a container of this run: no request may leave this machine."""
-    found = {}
-    for edge in lab.EDGES:
-        document = json.loads(subprocess.run(["docker", "inspect", lab.container(edge)], capture_output=True, text=True, check=True).stdout)[0]
-        addresses = {network["IPAddress"] for network in document["NetworkSettings"]["Networks"].values()}
-        assert document["State"]["Running"] and document["Config"]["Labels"].get("owner") == "molecule"
-        assert lab.NODES[edge] in addresses, f"{edge}: {addresses}"
-        found[edge] = lab.NODES[edge]
-    return found
-
-
-def ask(address: str) -> str:
-    """One request through an edge; empty when the answer is right."""
-    connection = http.client.HTTPConnection(address, 80, timeout=10)
-    try:
-        connection.request("GET", "/", headers={"Host": f"{SERVICE}.{DOMAIN}"})
-        answer = connection.getresponse()
-        body = answer.read(4096)
-        return "" if answer.status == 200 and b"this is httpbackendservice" in body else f"{answer.status} {body[:200]!r}"
-    finally:
-        connection.close()
+SERVICE = "rollweb"
 
 
 class Instance:
@@ -249,9 +215,7 @@ def stop(instance: Instance) -> None:
 def fixture_sample_nodes() -> t.Iterator[list[Node]]:
     nodes = [Node(name, "roll-") for name in lab.NODES]
     for node in nodes:
-        if not node.run("docker images -q trinode/httpbackend:v1.0.0"):
-            with SAMPLES.open("rb") as archive:
-                subprocess.run(["docker", "exec", "-i", lab.container(node.name), "docker", "load", "-q"], stdin=archive, check=True, capture_output=True)
+        traffic.load_samples(node.name)
         node.clean()
     yield nodes
     for node in nodes:
@@ -260,16 +224,10 @@ def fixture_sample_nodes() -> t.Iterator[list[Node]]:
 
 @pytest.mark.parametrize("take_out", [drain_and_kill, stop])
 def test_no_request_fails_while_a_service_is_replaced(sample_nodes: list[Node], take_out: t.Callable[[Instance], None]) -> None:
-    addresses = list(edges().values())
     old = [Instance(node, "v1") for node in sample_nodes]
     for instance in old:
         instance.wait_until_served(True)
-    targets = [
-        Target(f"{address} {number}", RATE / WORKERS, lambda _count, address=address: ask(address))
-        for number in range(WORKERS // len(addresses))
-        for address in addresses
-    ]
-    load = Load(targets, seconds=180, requests=180 * RATE // WORKERS)
+    load = traffic.Load(traffic.targets(SERVICE), seconds=180, requests=180 * traffic.RATE // traffic.WORKERS)
     load.start()
     try:
         for instance in old:
@@ -283,5 +241,5 @@ def test_no_request_fails_while_a_service_is_replaced(sample_nodes: list[Node], 
     print(f"{requests} requests in {seconds:.0f} s, {failed} failed, slowest {max(result['slowest'] for result in load.results.values())} s")
     assert failed == 0, json.dumps(load.results, indent=1)
     # A quarter of the rate, because the load shares the machine with the nodes.
-    assert requests > max(100, RATE * seconds / 4), "there was no load to speak of"
+    assert requests > max(100, traffic.RATE * seconds / 4), "there was no load to speak of"
     assert {node.run("docker ps --format '{{.Names}}' --filter name=^roll-") for node in sample_nodes} == {"roll-v2"}

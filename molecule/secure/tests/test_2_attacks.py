@@ -57,9 +57,9 @@ def test_a_host_outside_does_not_speak_rpc(outsider: str) -> None:
     """Port 8300 without TLS: a Raft message of anybody would be the end of the cluster."""
     assert outsider
     since = secure.clock(NODE)
-    # The byte for Consul's own RPC, and the one for Raft.
+    # The byte for Consul's own RPC, and the one for Raft; then until the server has ended the connection.
     for kind in ("\\001", "\\002"):
-        secure.outside(f"printf '{kind}' | timeout 3 bash -c 'exec 3<>/dev/tcp/{ADDRESS}/8300; cat >&3; sleep 1'")
+        secure.outside(f"printf '{kind}' | timeout 3 bash -c 'exec 3<>/dev/tcp/{ADDRESS}/8300; cat >&3; cat <&3'")
     secure.said(NODE, "consul", "Non-TLS connection attempted with VerifyIncoming set", since)
 
 
@@ -69,7 +69,7 @@ def test_a_container_on_the_host_network_registers_nothing(container: registrati
     body = json.dumps({"Name": "billing", "Address": "192.0.2.66", "Port": 80, "Tags": ["http"]})
     for path in ("agent/service/register", "catalog/register"):
         # There is no curl in the container; what it could send is sent from its network, which is the host's.
-        container.run(f"docker run -d --name evil-net --net=host {registration.IMAGE} sleep 60 >/dev/null")
+        container.start("net", "--net=host")
         process = container.run("docker inspect -f '{{.State.Pid}}' evil-net")
         status = container.run(
             f"nsenter -t {process} -n curl -s -o /dev/null -w '%{{http_code}}' -X PUT --data '{body}' http://127.0.0.1:8500/v1/{path}", check=False
@@ -81,7 +81,7 @@ def test_a_container_on_the_host_network_registers_nothing(container: registrati
 
 
 def test_a_container_does_not_reach_the_api_of_its_node(container: registration.Node) -> None:
-    container.run(f"docker run -d --name evil-bridge {registration.IMAGE} sleep 60 >/dev/null")
+    container.start("bridge")
     try:
         process = container.run("docker inspect -f '{{.State.Pid}}' evil-bridge")
         for address in (ADDRESS, "172.17.0.1"):
@@ -120,9 +120,7 @@ def test_the_general_token_does_not_claim_a_protected_name() -> None:
 
 def test_a_label_does_not_poison_the_edge(container: registration.Node) -> None:
     since = secure.clock(NODE)
-    container.run(
-        f"docker run -d --name evil-poison -p 8080 --label SERVICE_TAGS=http --label 'SERVICE_NAME=x; }} server {{ listen 81; }}' {registration.IMAGE} sleep 60"
-    )
+    container.start("poison", "-p 8080 --label SERVICE_TAGS=http --label 'SERVICE_NAME=x; } server { listen 81; }'")
     try:
         secure.said(NODE, "registrator", "event=refused", since)
         for edge in lab.EDGES:

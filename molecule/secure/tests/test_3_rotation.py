@@ -5,40 +5,19 @@
 
 from __future__ import annotations
 
-import threading
-import time
-
 import lab
+import pytest
 import registration
 import secure
+import traffic
 
 
-class Traffic:
-    """Asks each host's resolver for a name, all the time."""
-
-    def __init__(self) -> None:
-        self.failed: list[str] = []
-        self.asked = 0
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(node,)) for node in lab.NODES]
-
-    def _ask(self, node: str) -> None:
-        while not self._stop.is_set():
-            answer = lab.run(node, "getent hosts consul.service.dc1.consul || echo failed", check=False)
-            self.asked += 1
-            if "failed" in answer:
-                self.failed.append(f"{node} at {time.strftime('%T')}: {answer}")
-            time.sleep(0.1)
-
-    def __enter__(self) -> Traffic:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+@pytest.fixture(scope="module", autouse=True)
+def _service() -> None:
+    """What callers ask for."""
+    for node in lab.NODES:
+        traffic.start_service(node)
+    traffic.wait_until_served(*lab.NODES)
 
 
 def healthy() -> None:
@@ -63,7 +42,7 @@ def healthy() -> None:
 
 def test_the_key_of_the_gossip() -> None:
     old = secure.secret("consul_gossip_key")
-    with Traffic() as traffic:
+    with traffic.Callers() as callers:
         run = secure.play("rotate_gossip_key")
     assert run.status == 0, run.output[-4000:]
     new = secure.secret("consul_gossip_key")
@@ -71,7 +50,7 @@ def test_the_key_of_the_gossip() -> None:
     (ring,) = secure.ask("consul-1", "/v1/operator/keyring", secure.token("automation")).json()
     assert ring["Keys"] == ring["PrimaryKeys"] == {new: 3}
     assert not (secure.SECRETS / "consul_gossip_key.next.txt").exists()
-    assert traffic.asked > 10 and not traffic.failed, traffic.failed
+    callers.saw_no_failure()
     # A restart reads the key from the agent's file.
     lab.run("consul-3", "systemctl restart consul")
     healthy()
@@ -84,14 +63,14 @@ def test_the_tokens() -> None:
     node.start("web", "-p 8080 --label SERVICE_NAME=tok-web --label SERVICE_CHECK_TTL=600s --label SERVICE_CHECK_INITIAL_STATUS=passing")
     try:
         lab.wait_for(lambda: secure.ask("consul-1", "/v1/catalog/service/tok-web", old["operator"]).json(), 10, "the container is in the catalogue")
-        with Traffic() as traffic:
+        with traffic.Callers() as callers:
             run = secure.play("rotate_tokens")
         assert run.status == 0, run.output[-4000:]
         for name, token in old.items():
             assert secure.token(name) != token
             assert secure.ask("consul-1", "/v1/acl/token/self", token).status == 403, f"the old token {name} is still valid"
             assert secure.ask("consul-1", "/v1/acl/token/self", secure.token(name)).status == 200
-        assert traffic.asked > 10 and not traffic.failed, traffic.failed
+        callers.saw_no_failure()
         # The agent changes the check of a service with the token that it keeps with it, so this tells whether it was written again.
         identity = next(key for key in secure.ask("consul-3", "/v1/agent/services", secure.token("operator")).json() if ":tok-web:" in key)
         assert secure.ask("consul-3", f"/v1/agent/check/fail/service:{identity}", secure.token("registrator"), "PUT").status == 200

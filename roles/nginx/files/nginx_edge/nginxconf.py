@@ -11,6 +11,8 @@ import socket
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
+from .recent import Recent
+
 # The rules of nginx's own reader: quotes are special only at the start of a word, "${" belongs to a word, and "}" inside a word does not end it.
 _TOKEN = re.compile(
     r"[ \t\r\n]+"
@@ -110,30 +112,7 @@ class Piece:
         self.judged: tuple[Places, list[tuple[int, str]]] | None = None
 
 
-class Pieces:
-    """The pieces that were read lately, by their text: of a thousand services a change is about one, and reading the others again is what it would wait for.
-
-    What was not asked for while ``limit`` characters came in is forgotten."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.size = 0
-        self.young: dict[str, Piece] = {}
-        self.old: dict[str, Piece] = {}
-
-    def get(self, text: str) -> Piece:
-        """The piece; raises ``ConfigError`` where the text is none."""
-        piece = self.young.get(text)
-        if piece is None:
-            piece = self.old.get(text) or Piece(read(text))
-            if self.size > self.limit:
-                self.young, self.old, self.size = {}, self.young, 0
-            self.young[text] = piece
-            self.size += len(text)
-        return piece
-
-
-_PIECES = Pieces(4 << 20)
+_PIECES = Recent(lambda text: Piece(read(text)), limit=4 << 20)
 # Where a block of the outermost level ends, as our templates write it. Where it is something else, the text is read in one piece.
 _PIECE_END = "\n}\n"
 

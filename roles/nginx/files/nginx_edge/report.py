@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import re
 from typing import Any
 
 from .nginxconf import Document, LeftOut
+from .recent import Recent
 
 _LINE = re.compile(r"^[ \t]*#!(.*)$", re.MULTILINE)
 MAX_LINES = 20000
@@ -31,9 +31,8 @@ def as_lines(document: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-@functools.lru_cache(maxsize=2 * MAX_LINES)
 def _entry(text: str) -> dict[str, Any]:
-    """One line. A change is about one service; the lines of the others were read before, and are shared: nobody may change an entry."""
+    """One line."""
     try:
         entry = json.loads(text)
     except (ValueError, RecursionError):
@@ -43,9 +42,12 @@ def _entry(text: str) -> dict[str, Any]:
     return {"kind": "malformed", "text": text.strip()[:200]}
 
 
+_ENTRIES = Recent(_entry, limit=4 << 20)
+
+
 def report_lines(text: str) -> list[dict[str, Any]]:
-    """The ``#! {json}`` lines of a rendered file. One that can't be read is reported, never fatal."""
-    return [_entry(match.group(1)) for match in itertools.islice(_LINE.finditer(text), MAX_LINES)]
+    """The ``#! {json}`` lines of a rendered file, not to be changed. One that can't be read is reported, never fatal."""
+    return [_ENTRIES.get(match.group(1)) for match in itertools.islice(_LINE.finditer(text), MAX_LINES)]
 
 
 def served(side: str, text: str) -> set[str]:

@@ -65,3 +65,18 @@ def test_a_mount_point_cannot_become_a_link(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="busy"):
         _hostfile.write(str(path), Entry(link="elsewhere"))
     assert (path.read_text(), os.listdir(tmp_path)) == ("text", ["resolv.conf"])
+
+
+def test_a_new_file_is_nobody_elses_until_it_has_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, seen = tmp_path / "secret", []
+    change = os.fchown
+
+    def fchown(descriptor: int, user: int, group: int) -> None:
+        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        change(descriptor, user, group)
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    _hostfile.write(str(path), Entry(text="x", mode=0o640), (os.getuid(), os.getgid()))
+    assert seen == [0o600]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640 and path.read_text() == "x"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["secret"]

@@ -364,3 +364,10 @@ def test_the_guide_has_every_option() -> None:
         table = _table()
         path.write_text(head + mark + table + end + tail)
     assert table == _table()
+
+
+def test_the_playbook_adds_the_node_to_the_default_networks() -> None:
+    """The description of the playbook can't read the schema, so its list is compared with it."""
+    default = check_edge({"domain": "x", "internal": {"listen_addresses": ["172.17.0.1"]}})["internal"]["allowed_networks"]
+    playbook = (Path(__file__).parents[4] / "playbooks" / "vars" / "platform.yml").read_text(encoding="utf-8")
+    assert f"'allowed_networks': [{', '.join(map(repr, default))}, platform_address]" in playbook

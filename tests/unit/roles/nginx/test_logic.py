@@ -175,8 +175,8 @@ def test_the_live_tree_is_never_pruned(keep: int, expected: list[str]) -> None:
 def seen(*changes: tuple[float, str]) -> dict[str, Any]:
     """A state after changes: when, and the services (one letter each) that were served from then on."""
     state = states.empty()
-    for now, services in changes:
-        states.remember_seen(state, set(services), now, 300)
+    for at, services in changes:
+        states.remember_seen(state, set(services), at, 300)
     return state
 
 

@@ -26,6 +26,7 @@ from nginx_edge.nginxconf import (
     without_listeners,
     worker_connections,
 )
+from nginx_edge.recent import Recent
 
 
 def tcp(port: int, address: str = "0.0.0.0") -> Listener:
@@ -106,13 +107,15 @@ def test_a_piece_is_judged_by_what_it_holds_wherever_it_is() -> None:
     assert nginxconf.objections(Document(socket), places) and not nginxconf.objections(Document(socket), nginxconf.Places(sockets="/run/edge"))
 
 
-def test_pieces_that_nobody_asks_for_are_forgotten() -> None:
-    pieces = nginxconf.Pieces(limit=100)
-    kept = pieces.get("kept;")
+def test_what_nobody_asks_for_is_forgotten() -> None:
+    made: list[str] = []
+    recent = Recent(lambda text: made.append(text) or [text], limit=100)
+    kept = recent.get("kept")
     for number in range(200):
-        pieces.get(f"a{number};")
-        assert pieces.get("kept;") is kept
-    assert len(pieces.young) + len(pieces.old) < 60 and "a1;" not in pieces.young | pieces.old
+        recent.get(f"a{number}")
+        assert recent.get("kept") is kept
+    assert made == ["kept", *(f"a{number}" for number in range(200))]
+    assert len(recent.young) + len(recent.old) < 60 and "a1" not in recent.young | recent.old
 
 
 @pytest.mark.parametrize(
