@@ -72,18 +72,22 @@ def main() -> None:
     api = api_of(module)
     deadline = time.monotonic() + module.params["timeout"]
     removed: dict[str, None] = {}
-    try:
-        left = look(api, member)
-        while left and not module.check_mode:
-            for trace in left:
-                removed[trace.what] = None
-                api.request(trace.path, trace.method, trace.body)
-            if time.monotonic() > deadline:
-                module.fail_json(msg=f"{member} is still {' and '.join(trace.what for trace in left)} for {node}; see whether its agent still runs.")
-            time.sleep(POLL_SECONDS)
+    while True:
+        problem = ""
+        try:
             left = look(api, member)
-    except (OSError, ValueError) as error:
-        module.fail_json(msg=f"The Consul agent on {node} refused: {error}. See `journalctl -u consul` there.")
+            if not left or module.check_mode:
+                break
+            for trace in left:
+                api.request(trace.path, trace.method, trace.body)
+                removed[trace.what] = None
+            problem = f"{member} is still {' and '.join(trace.what for trace in left)} for {node}; see whether its agent still runs."
+        except (OSError, ValueError) as error:
+            # The node that is gone may have been the leader, and then nobody answers until there is another one.
+            problem = f"The Consul agent on {node} refused: {error}. See `journalctl -u consul` there."
+        if time.monotonic() > deadline:
+            module.fail_json(msg=problem)
+        time.sleep(POLL_SECONDS)
     module.exit_json(changed=bool(removed or left), removed=[*removed, *(trace.what for trace in left)])
 
 
