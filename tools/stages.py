@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ HEARTBEAT_SECONDS = 30
 FAILED_TAIL_LINES = 60
 FAILURES_SHOWN = 8
 FAILURE_CHARACTERS = 500
+PRINTED_CHARACTERS = 300
 
 
 class Stage(t.NamedTuple):
@@ -118,12 +120,18 @@ def count(report: Path) -> Counts:
 
 
 def failures(report: Path) -> list[str]:
-    """A line for each test of a JUnit report that failed: its name and the beginning of what it said."""
+    """A line for each test of a JUnit report that failed: its name, the beginning of what it said and where, the end of what it printed."""
     found = []
     for case in ET.parse(report).getroot().iter("testcase"):
+        # Without pytest's headlines.
+        captured = " ".join(re.sub(r"^-+ Captured \w+ -+$", "", out.text or "", flags=re.MULTILINE) for out in case if out.tag.startswith("system-"))
+        printed = " ".join(captured.split())
         for problem in (*case.iterfind("failure"), *case.iterfind("error")):
             said = " ".join((problem.get("message") or problem.text or "").split())
-            found.append(f"{case.get('classname', '')}::{case.get('name', '')}: {said}"[:FAILURE_CHARACTERS])
+            # pytest ends the text with the file and the line of the assertion.
+            place = (problem.text or "").rstrip().rpartition("\n")[2]
+            line = f"{case.get('classname', '')}::{case.get('name', '')}: {said}"[:FAILURE_CHARACTERS]
+            found.append(" | ".join(part for part in (line, place, printed[-PRINTED_CHARACTERS:]) if part))
     return found
 
 

@@ -48,6 +48,7 @@ def wait_until(what: Callable[[], Any], text: str, seconds: float = 10) -> Any:
 class Edge:
     """One edge in a directory."""
 
+    worker_count = 2
     free_port = staticmethod(free_port)
     wait_until = staticmethod(wait_until)
 
@@ -68,7 +69,7 @@ class Edge:
             path.mkdir(parents=True)
         root.chmod(0o755)
         (self.etc / "nginx.conf").write_text(
-            f"worker_processes 2;\npid {self.pid_file};\nerror_log {root}/error.log;\ninclude {self.etc}/modules-enabled/*.conf;\n"
+            f"worker_processes {self.worker_count};\npid {self.pid_file};\nerror_log {root}/error.log;\ninclude {self.etc}/modules-enabled/*.conf;\n"
             "events { worker_connections 256; }\n"
             f"http {{\n  access_log off;\n  client_body_temp_path {root}/tmp/1; proxy_temp_path {root}/tmp/2; fastcgi_temp_path {root}/tmp/3;\n"
             f"  uwsgi_temp_path {root}/tmp/4; scgi_temp_path {root}/tmp/5;\n  include {self.etc}/conf.d/*.conf;\n  include sites-enabled/*;\n}}\n"
@@ -179,8 +180,12 @@ class Edge:
     def workers(self) -> list[int]:
         """Process ids of the workers that take connections."""
         master = self.master()
-        children = Path(f"/proc/{master}/task/{master}/children").read_text().split() if master else []
-        return sorted(int(pid) for pid in children if b"shutting down" not in Path(f"/proc/{pid}/cmdline").read_bytes())
+        try:
+            children = Path(f"/proc/{master}/task/{master}/children").read_text().split() if master else []
+            return sorted(int(pid) for pid in children if b"shutting down" not in Path(f"/proc/{pid}/cmdline").read_bytes())
+        except OSError:
+            # One has ended meanwhile.
+            return self.workers()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End nginx, with its workers."""

@@ -45,6 +45,8 @@ from _artifact import ArtifactError
 RELEASES = "https://releases.hashicorp.com"
 CONNECT_TIMEOUT = 5
 READ_TIMEOUT = 60
+# A server that is busy for a moment must not turn a download into a long build.
+ATTEMPTS = 3
 HEARTBEAT = 30
 # A build of Consul takes up to 3 GB; with less than this a second one waits for it.
 PARALLEL_MEMORY = 6 * 1024**3
@@ -368,16 +370,21 @@ class Releases:
 
     def _open(self, url: str, timeout: float) -> http.client.HTTPResponse:
         request = urllib.request.Request(url, headers={"User-Agent": "trinode.platform-artifacts"})
-        try:
-            answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code in (404, 410):
-                raise Absent(url) from error
-            raise Unreachable(f"{url} answers {error.code} {error.reason}") from error
-        except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"{url}: {getattr(error, 'reason', error)}") from error
-        return answer
+        for left in reversed(range(ATTEMPTS)):
+            self.run.check()
+            try:
+                answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)
+                return answer
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code in (404, 410):
+                    raise Absent(url) from error
+                raise Unreachable(f"{url} answers {error.code} {error.reason}") from error
+            except (OSError, http.client.HTTPException) as error:
+                reason = getattr(error, "reason", error)
+                if not (left and isinstance(reason, (TimeoutError, ConnectionResetError))):
+                    raise Unreachable(f"{url}: {reason}") from error
+        raise AssertionError("the last attempt ends above")
 
     def reachable(self, item: Item) -> str:
         """Empty when the server answers, else the reason why not."""

@@ -53,11 +53,12 @@ def package(content: str = "binary") -> bytes:
 
 
 class Server:
-    """A release server; `files` maps paths to contents, `broken` names paths whose connection ends half-way."""
+    """A release server; `files` maps paths to contents, `broken` names paths whose connection ends half-way, `busy` counts requests without an answer."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.broken: set[str] = set()
+        self.busy = 0
         self.status = 404
         self.requests: list[str] = []
         outer = self
@@ -65,6 +66,10 @@ class Server:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.requests.append(self.path)
+                if outer.busy:
+                    outer.busy -= 1
+                    self.close_connection = True
+                    return
                 content = outer.files.get(self.path)
                 if content is None:
                     self.send_error(outer.status)
@@ -111,8 +116,9 @@ def mirror(tmp_path: Path) -> Path:
 @pytest.fixture
 def fill(server: Server, mirror: Path) -> Callable[..., int]:
     def run(*more: str, product: str = "consul=1.22.5") -> int:
-        arguments = ["--mirror", str(mirror), "--product", product, "--releases-url", server.url]
-        return int(artifacts.main([*arguments, *([] if "--arch" in more else ["--arch", "amd64"]), *more]))
+        # What the server fails to give must show as that, not as a build of something else.
+        defaults = [option for option in ("--arch=amd64", "--source=official") if option.partition("=")[0] not in more]
+        return int(artifacts.main(["--mirror", str(mirror), "--product", product, "--releases-url", server.url, *defaults, *more]))
 
     return run
 
@@ -203,6 +209,19 @@ def test_a_version_nobody_has(fill: Callable[..., int], mirror: Path, source: st
     assert fill("--source", source, product="consul=9.9.9") == 1
     assert "consul 9.9.9" in capsys.readouterr().err
     assert contents(mirror) == []
+
+
+def test_a_busy_server_is_asked_again(fill: Callable[..., int], server: Server) -> None:
+    server.busy = artifacts.ATTEMPTS - 1
+    assert fill() == 0
+    assert server.busy == 0
+
+
+def test_a_server_that_never_answers_is_given_up(fill: Callable[..., int], server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.busy = 1000
+    assert fill() == 1
+    assert 1000 - server.busy == artifacts.ATTEMPTS
+    assert "the official releases cannot be reached" in capsys.readouterr().err
 
 
 def test_an_unreachable_server_is_asked_once(mirror: Path, capsys: pytest.CaptureFixture[str]) -> None:

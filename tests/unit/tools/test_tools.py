@@ -81,11 +81,12 @@ def test_failures_are_told_in_a_line_each(tmp_path: Path) -> None:
     report = tmp_path / "x.xml"
     report.write_text(
         "<testsuites><testsuite>"
-        '<testcase classname="tests.a" name="test_one"><failure message="assert 1 == 2&#10;  more">the trace</failure></testcase>'
+        '<testcase classname="tests.a" name="test_one"><failure message="assert 1 == 2&#10;  more">the trace&#10;&#10;tests/a.py:9: AssertionError</failure>'
+        "<system-out>a long story</system-out><system-err>error: no&#10;room</system-err></testcase>"
         '<testcase classname="tests.a" name="test_two"/>'
-        f'<testcase classname="tests.b" name="test_three[x]"><error>{"no such node " * 100}</error></testcase>'
+        f'<testcase classname="tests.b" name="test_three[x]"><error message="{"no such node " * 100}"/></testcase>'
         "</testsuite></testsuites>"
     )
     first, second = stages.failures(report)
-    assert first == "tests.a::test_one: assert 1 == 2 more"
+    assert first == "tests.a::test_one: assert 1 == 2 more | tests/a.py:9: AssertionError | a long story error: no room"
     assert second.startswith("tests.b::test_three[x]: no such node no such node") and len(second) == stages.FAILURE_CHARACTERS
