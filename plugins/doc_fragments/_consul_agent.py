@@ -20,14 +20,14 @@ options:
     type: str
     default: http://127.0.0.1:8500
   token:
-    description: [An ACL token, where ACLs are on.]
+    description: An ACL token, where ACLs are on.
     type: str
   token_file:
     description:
       - A file on this host with such a token, so that it needs not pass through the playbook. One that does not exist means that there is no token.
     type: path
   timeout:
-    description: [How long to wait, in seconds.]
+    description: How long to wait, in seconds.
     type: int
     default: 60
 """

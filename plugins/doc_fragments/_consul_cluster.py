@@ -31,14 +31,14 @@ options:
     choices: [server, client]
     default: server
   token:
-    description: [An ACL token with C(operator:read) and C(agent:read), where ACLs are on.]
+    description: An ACL token with C(operator:read) and C(agent:read), where ACLs are on.
     type: str
   unit:
-    description: [The systemd unit of the agent, whose journal an error shows.]
+    description: The systemd unit of the agent, whose journal an error shows.
     type: str
     default: consul.service
   remedy:
-    description: [What an error says at its end, such as the way back that the caller knows.]
+    description: What an error says at its end, such as the way back that the caller knows.
     type: str
     default: ""
 """

@@ -16,7 +16,7 @@ description:
   - A check fails when one of its steps failed or when nothing of it ran. It is skipped, and does not count as passed, when a step of it was skipped.
 options:
   _input:
-    description: [The results of the probes, as RV(trinode.platform.acceptance_results#filter:_value) gives them.]
+    description: The results of the probes, as RV(trinode.platform.acceptance_results#filter:_value) gives them.
     type: list
     elements: dict
     required: true

@@ -16,7 +16,7 @@ description:
 positional: key, authority, names
 options:
   _input:
-    description: [The certificate as PEM, followed by those of its issuers. An empty one is a problem and no error.]
+    description: The certificate as PEM, followed by those of its issuers. An empty one is a problem and no error.
     type: str
     required: true
   key:
@@ -24,7 +24,7 @@ options:
     type: str
     required: true
   authority:
-    description: [The certificates that the nodes trust, as PEM.]
+    description: The certificates that the nodes trust, as PEM.
     type: str
     required: true
   names:
@@ -42,7 +42,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Has C(problems), half sentences that are empty when the certificate is good, and C(days) until it or its authority ends.
+  description: >-
+    Has C(problems), half sentences that are empty when the certificate is good, C(days) until it ends, and C(authority_days) until the first
+    of the certificates that the nodes trust does.
   type: dict
 """
 

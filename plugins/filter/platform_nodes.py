@@ -20,7 +20,7 @@ options:
     type: dict
     required: true
   hostvars:
-    description: [The variable C(hostvars) of Ansible. C(platform_address) and, optionally, C(consul_server_node_name) are read of each host.]
+    description: The variable C(hostvars) of Ansible. C(platform_address) and, optionally, C(consul_server_node_name) are read of each host.
     type: dict
     required: true
 """

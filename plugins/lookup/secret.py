@@ -16,12 +16,12 @@ description:
   - In check mode nothing is written. A secret that does not exist is then another one with each call.
 options:
   _terms:
-    description: [The names of the secrets. The file is called after it, with C(.txt) behind it, because Ansible does not take such a file for an inventory.]
+    description: The names of the secrets. The file is called after it, with C(.txt) behind it, because Ansible does not take such a file for an inventory.
     type: list
     elements: str
     required: true
   directory:
-    description: [The directory of the secrets, an absolute path on the control node.]
+    description: The directory of the secrets, an absolute path on the control node.
     type: path
     required: true
   kind:

@@ -85,7 +85,7 @@ options:
     type: str
     default: http://127.0.0.1:8500
   consul_token:
-    description: [ACL token to read the catalogue and the raft configuration with, where Consul asks for one.]
+    description: ACL token to read the catalogue and the raft configuration with, where Consul asks for one.
     type: str
   consul_unit:
     description: [Name of the agent's systemd unit.]
@@ -129,16 +129,16 @@ options:
     type: path
     default: /var/lib/trinode-acceptance
   archive:
-    description: [Path on the node of the archive with the images, for the phase V(load).]
+    description: Path on the node of the archive with the images, for the phase V(load).
     type: path
   ca:
-    description: [Certificate of the CA of this run, in PEM form.]
+    description: Certificate of the CA of this run, in PEM form.
     type: str
   certificate:
-    description: [Certificate of the https sample service, in PEM form.]
+    description: Certificate of the https sample service, in PEM form.
     type: str
   key:
-    description: [Private key of the https sample service, in PEM form.]
+    description: Private key of the https sample service, in PEM form.
     type: str
   load_rate:
     description: [Requests in each second that are sent to each edge over http during the faults. TCP and TLS get a quarter and a fifth of it.]

@@ -27,7 +27,7 @@ options:
     type: str
     default: dc1
   management_token:
-    description: [The secret of the management token, a UUID.]
+    description: The secret of the management token, a UUID.
     type: str
     required: true
   next_management_token:
@@ -44,11 +44,11 @@ options:
         type: str
         required: true
       secret:
-        description: [Its secret, a UUID.]
+        description: Its secret, a UUID.
         type: str
         required: true
       rules:
-        description: [The rules of its policy, in Consul's language.]
+        description: The rules of its policy, in Consul's language.
         type: str
         default: ""
       node:
@@ -67,7 +67,7 @@ options:
     type: bool
     default: false
   timeout:
-    description: [How long to wait for a leader, and until it takes the management token, in seconds.]
+    description: How long to wait for a leader, and until it takes the management token, in seconds.
     type: int
     default: 90
 attributes:

@@ -29,7 +29,7 @@ options:
     type: str
     required: true
   timeout:
-    description: [How long each step may take to reach every member, in seconds.]
+    description: How long each step may take to reach every member, in seconds.
     type: int
     default: 60
 attributes:

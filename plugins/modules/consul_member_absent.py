@@ -21,7 +21,7 @@ options:
     type: str
     required: true
   token:
-    description: [An ACL token with C(operator:write), C(agent:write) and C(node:write), where ACLs are on.]
+    description: An ACL token with C(operator:write), C(agent:write) and C(node:write), where ACLs are on.
     type: str
 attributes:
   check_mode:

@@ -19,12 +19,12 @@ description:
 extends_documentation_fragment: [trinode.platform._consul_agent]
 options:
   state:
-    description: [V(present) takes the node out of service, V(absent) brings it back.]
+    description: V(present) takes the node out of service, V(absent) brings it back.
     type: str
     choices: [present, absent]
     default: present
   reason:
-    description: [Why, for those who look at the node's checks.]
+    description: Why, for those who look at the node's checks.
     type: str
     default: drained by the operator
   force:
@@ -32,7 +32,7 @@ options:
     type: bool
     default: false
   token:
-    description: [An ACL token with C(agent:write) and C(service:read), where ACLs are on.]
+    description: An ACL token with C(agent:write) and C(service:read), where ACLs are on.
     type: str
 attributes:
   check_mode:

@@ -31,7 +31,7 @@ options:
     type: str
     default: consul-template
   settings:
-    description: [Everything in the configuration file except the templates, in the names of consul-template.]
+    description: Everything in the configuration file except the templates, in the names of consul-template.
     type: dict
     default: {}
   command_timeout:
@@ -45,7 +45,7 @@ options:
     default: []
     suboptions:
       name:
-        description: [A unique name of lower-case letters, digits, C(_) and C(-). The source is named after it.]
+        description: A unique name of lower-case letters, digits, C(_) and C(-). The source is named after it.
         type: str
         required: true
       contents:
@@ -57,7 +57,7 @@ options:
         type: str
         required: true
       perms:
-        description: [The mode of the rendered file, four octal digits.]
+        description: The mode of the rendered file, four octal digits.
         type: str
         default: "0644"
       command:

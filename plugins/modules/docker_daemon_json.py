@@ -27,7 +27,7 @@ options:
     choices: [present, absent]
     default: present
   settings:
-    description: [The settings, nested as in the file. A list replaces the list in the file; a dictionary is merged into it.]
+    description: The settings, nested as in the file. A list replaces the list in the file; a dictionary is merged into it.
     type: dict
     default: {}
   path:

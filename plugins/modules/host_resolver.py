@@ -36,7 +36,7 @@ options:
     type: str
     default: consul
   search:
-    description: [Domains to try for short names, beside those of the manager.]
+    description: Domains to try for short names, beside those of the manager.
     type: list
     elements: str
     default: []
@@ -53,7 +53,7 @@ options:
     choices: [auto, resolvconf, resolved, file]
     default: auto
   former_servers:
-    description: [The name servers that were there before, when they cannot be found out.]
+    description: The name servers that were there before, when they cannot be found out.
     type: list
     elements: str
     default: []

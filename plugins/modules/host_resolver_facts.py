@@ -18,12 +18,12 @@ description:
   - A forwarder on the host itself (systemd-resolved, dnsmasq) is replaced by the servers it forwards to.
 options:
   servers:
-    description: [The servers that the host is, or will be, pointed to. They are never returned.]
+    description: The servers that the host is, or will be, pointed to. They are never returned.
     type: list
     elements: str
     default: []
   former_servers:
-    description: [The answer, when it cannot be found out.]
+    description: The answer, when it cannot be found out.
     type: list
     elements: str
     default: []

@@ -20,17 +20,17 @@ options:
     type: str
     required: true
   nodes:
-    description: [All nodes of the platform, as the filter P(trinode.platform.platform_nodes#filter) makes them.]
+    description: All nodes of the platform, as the filter P(trinode.platform.platform_nodes#filter) makes them.
     type: list
     elements: dict
     required: true
   ports:
-    description: [The port table, as in the variable C(preflight_ports) of the role P(trinode.platform.preflight#role).]
+    description: The port table, as in the variable C(preflight_ports) of the role P(trinode.platform.preflight#role).
     type: list
     elements: dict
     default: []
   artifacts:
-    description: [Releases that the node needs, each with C(product), C(version) and, optionally, C(nodes).]
+    description: Releases that the node needs, each with C(product), C(version) and, optionally, C(nodes).
     type: list
     elements: dict
     default: []

@@ -31,11 +31,11 @@ options:
     elements: dict
     required: true
   listeners:
-    description: [What M(trinode.platform.node_listener) returned, by the inventory name of the node. Nodes without a listener are left out.]
+    description: What M(trinode.platform.node_listener) returned, by the inventory name of the node. Nodes without a listener are left out.
     type: dict
     required: true
   timeout:
-    description: [Seconds to wait for an answer. Over UDP, four questions are sent in this time.]
+    description: Seconds to wait for an answer. Over UDP, four questions are sent in this time.
     type: float
     default: 2.0
 attributes:

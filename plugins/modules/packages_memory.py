@@ -20,7 +20,7 @@ options:
     type: str
     required: true
   state:
-    description: [V(present) adds what O(apt_output) says, V(absent) forgets everything of the owner.]
+    description: V(present) adds what O(apt_output) says, V(absent) forgets everything of the owner.
     type: str
     choices: [present, absent]
     default: present

@@ -33,27 +33,27 @@ options:
     elements: str
     required: true
   variables:
-    description: [The results of M(trinode.platform.role_variables), in the order of O(hosts).]
+    description: The results of M(trinode.platform.role_variables), in the order of O(hosts).
     type: list
     elements: dict
     required: true
   facts:
-    description: [The results of M(trinode.platform.node_facts), in the order of O(hosts).]
+    description: The results of M(trinode.platform.node_facts), in the order of O(hosts).
     type: list
     elements: dict
     required: true
   listener:
-    description: [The results of M(trinode.platform.node_listener) with O(trinode.platform.node_listener#module:state=started), in the order of O(hosts).]
+    description: The results of M(trinode.platform.node_listener) with O(trinode.platform.node_listener#module:state=started), in the order of O(hosts).
     type: list
     elements: dict
     required: true
   probe:
-    description: [The results of M(trinode.platform.node_probe), in the order of O(hosts).]
+    description: The results of M(trinode.platform.node_probe), in the order of O(hosts).
     type: list
     elements: dict
     required: true
   stop:
-    description: [The results of M(trinode.platform.node_listener) with O(trinode.platform.node_listener#module:state=stopped), in the order of O(hosts).]
+    description: The results of M(trinode.platform.node_listener) with O(trinode.platform.node_listener#module:state=stopped), in the order of O(hosts).
     type: list
     elements: dict
     required: true
@@ -95,7 +95,7 @@ options:
     type: int
     default: 0
   mirror:
-    description: [The mirror of the releases. A directory is looked into, checksums included, for what a node lacks.]
+    description: The mirror of the releases. A directory is looked into, checksums included, for what a node lacks.
     type: str
     default: ""
   tolerated:
@@ -104,11 +104,11 @@ options:
     elements: str
     default: []
   edge:
-    description: [The edge description, which is checked when there is one.]
+    description: The edge description, which is checked when there is one.
     type: dict
     default: {}
   certificates:
-    description: [The certificates of the edge, as M(trinode.platform.tls_certificates) takes them, which are checked.]
+    description: The certificates of the edge, as M(trinode.platform.tls_certificates) takes them, which are checked.
     type: list
     elements: dict
     default: []

@@ -16,7 +16,7 @@ description:
   - Never tells a content, neither in its result nor as a difference.
 options:
   directories:
-    description: [Directories that have to be there first, outer ones before inner ones.]
+    description: Directories that have to be there first, outer ones before inner ones.
     type: list
     elements: dict
     default: []
@@ -34,7 +34,7 @@ options:
         type: str
         default: root
       mode:
-        description: [Its mode, four octal digits.]
+        description: Its mode, four octal digits.
         type: str
         default: "0750"
   files:
@@ -56,11 +56,11 @@ options:
         type: str
         default: root
       mode:
-        description: [Its mode, four octal digits. Everybody else must have no right.]
+        description: Its mode, four octal digits. Everybody else must have no right.
         type: str
         default: "0640"
       force:
-        description: [Whether a file that is there gets this content. With V(false), only one that is missing is written.]
+        description: Whether a file that is there gets this content. With V(false), only one that is missing is written.
         type: bool
         default: true
   contents:

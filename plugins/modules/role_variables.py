@@ -20,7 +20,7 @@ description:
   - Names that begin with C(__) or C(ansible_) are never looked at, nor is anything that a play passes to a role.
 options:
   roles:
-    description: [The roles to look at, with or without the name of the collection. Empty means all roles of the collection.]
+    description: The roles to look at, with or without the name of the collection. Empty means all roles of the collection.
     type: list
     elements: str
     default: []
@@ -31,7 +31,7 @@ options:
     type: dict
     default: {}
   ignored:
-    description: [Names, or patterns such as V(nginx_legacy_*), of variables that other software reads.]
+    description: Names, or patterns such as V(nginx_legacy_*), of variables that other software reads.
     type: list
     elements: str
     default: []

@@ -20,19 +20,19 @@ options:
     type: str
     required: true
   directory:
-    description: [The directory of the secrets, an absolute path on the control node.]
+    description: The directory of the secrets, an absolute path on the control node.
     type: path
     required: true
   value:
     description: [The secret. It is required with O(state=present).]
     type: str
   kind:
-    description: [What to make with O(state=renewed), as in P(trinode.platform.secret#lookup).]
+    description: What to make with O(state=renewed), as in P(trinode.platform.secret#lookup).
     type: str
     choices: [uuid, key]
     default: uuid
   state:
-    description: [Whether there is to be such a secret. With V(renewed), it is another one after each call.]
+    description: Whether there is to be such a secret. With V(renewed), it is another one after each call.
     type: str
     choices: [present, absent, renewed]
     default: present

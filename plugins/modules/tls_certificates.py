@@ -25,20 +25,20 @@ options:
     required: true
     suboptions:
       name:
-        description: [What the certificate is called, at most 32 lower-case letters, digits and hyphens.]
+        description: What the certificate is called, at most 32 lower-case letters, digits and hyphens.
         type: str
         required: true
       host_names:
-        description: [The host names that it has to cover, in full. A name such as V(*.apps.example) stands for every name there.]
+        description: The host names that it has to cover, in full. A name such as V(*.apps.example) stands for every name there.
         type: list
         elements: str
         default: []
       certificate:
-        description: [The certificate, followed by those of its issuers but the root. PEM, or the absolute path of such a file on the control node.]
+        description: The certificate, followed by those of its issuers but the root. PEM, or the absolute path of such a file on the control node.
         type: str
         required: true
       key:
-        description: [The private key. PEM, or the absolute path of such a file on the control node, which may be encrypted by Ansible Vault.]
+        description: The private key. PEM, or the absolute path of such a file on the control node, which may be encrypted by Ansible Vault.
         type: str
         required: true
 attributes:

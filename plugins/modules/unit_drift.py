@@ -19,7 +19,7 @@ description:
     one of O(files), the unit file or a drop-in is newer than the running process, or when the process runs another program than O(executable).
 options:
   name:
-    description: [The unit, with or without its C(.service) suffix.]
+    description: The unit, with or without its C(.service) suffix.
     type: str
     required: true
   files:

@@ -28,8 +28,10 @@ class State(t.NamedTuple):
 
     #: Why others would refuse it, or why it is not the one that is wanted. Half sentences; empty when it is good.
     problems: list[str]
-    #: Whole days until it or its authority ends; negative when one has ended, 0 when that cannot be told.
+    #: Whole days until it ends; negative when it has ended, 0 when that cannot be told.
     days: int
+    #: The same of the authority, of the first of its certificates to end.
+    authority_days: int
 
 
 def judge(certificate: str, key: str, authority: str, names: Sequence[str], now: datetime.datetime) -> State:
@@ -44,15 +46,15 @@ def judge(certificate: str, key: str, authority: str, names: Sequence[str], now:
     """
     if not certificate or not key or not authority:
         missing = [what for what, text in (("certificate", certificate), ("key", key), ("authority", authority)) if not text]
-        return State([f"there is no {' and no '.join(missing)}"], 0)
+        return State([f"there is no {' and no '.join(missing)}"], 0, 0)
     try:
         chain = x509.load_pem_x509_certificates(certificate.encode())
         roots = x509.load_pem_x509_certificates(authority.encode())
     except ValueError:
-        return State(["the certificate or its authority is no PEM certificate"], 0)
+        return State(["the certificate or its authority is no PEM certificate"], 0, 0)
     leaf = chain[0]
-    days = min((one.not_valid_after_utc - now).days for one in (leaf, *roots))
-    return State([*_dates(leaf, roots, now), *_issuer(chain, roots), *_pair(leaf, key), *_names(leaf, names), *_purpose(leaf)], days)
+    problems = [*_dates(leaf, roots, now), *_issuer(chain, roots), *_pair(leaf, key), *_names(leaf, names), *_purpose(leaf)]
+    return State(problems, (leaf.not_valid_after_utc - now).days, min((root.not_valid_after_utc - now).days for root in roots))
 
 
 def _dates(leaf: x509.Certificate, roots: Sequence[x509.Certificate], now: datetime.datetime) -> Iterator[str]:

@@ -54,9 +54,7 @@ class Site:
     def serves(self, name: str, number: int = 0) -> None:
         """Wait until a service is served, whichever worker is asked: for a tenth of a second of a reload, the old ones answer too."""
         place = self.places.address(number, 0)
-        self.chain.follows(
-            lambda: self.chain.get(name) == (200, place) and len(self.edge.workers()) == self.edge.worker_count, f"{name} is served at {place}"
-        )
+        self.chain.follows(lambda: self.chain.get(name) == (200, place) and len(self.edge.workers()) == self.edge.worker_count, f"{name} is served at {place}")
 
 
 @pytest.fixture

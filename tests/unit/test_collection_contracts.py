@@ -228,3 +228,30 @@ def test_pinned_requirements() -> None:
     assert wanted <= set(pinned)
     assert all(re.match(r"    --hash=sha256:[0-9a-f]{64}", lines[number + 1]) for number in pinned.values())
     assert [line for line in lines if "://" in line or line.startswith(("-i", "--index", "--find", "--extra"))] == []
+
+
+def descriptions(value: t.Any) -> t.Iterator[list[t.Any]]:
+    """Every description in a documentation, as its paragraphs."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if key == "description" and isinstance(inner, (str, list)):
+            yield inner if isinstance(inner, list) else [inner]
+        else:
+            yield from descriptions(inner)
+
+
+DESCRIBED = sorted({*PLUGINS, *(ROOT / "plugins" / "doc_fragments").glob("_*.py"), *ROOT.glob("roles/*/meta/argument_specs.yml")})
+
+
+@pytest.mark.parametrize("path", DESCRIBED, ids=relative)
+def test_a_paragraph_of_a_description_is_a_sentence(path: Path) -> None:
+    """YAML takes `[a sentence, with a comma]` for two of them."""
+    if path.suffix == ".yml":
+        documents = [read_yaml(text_of(path))]
+    else:
+        tree = ast.parse(text_of(path))
+        texts = [node.value.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)]
+        documents = [read_yaml(text) for text in texts if isinstance(text, str) and "description:" in text]
+    paragraphs = [str(paragraph) for found in descriptions(documents) for paragraph in found]
+    assert paragraphs or "action" in path.parts or not documents
+    names = ("consul-template", "libc", "nginx", "registrator", "systemd")
+    assert [text for text in paragraphs if text[:1].islower() and not text.startswith(names)] == []

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rotation of the gossip key, of the tokens and of the certificates, while names are asked for and containers come and go."""
+"""Rotation of the gossip key, of the tokens, of the certificates and of their authority, while names are asked for and containers come and go."""
 
 from __future__ import annotations
 
@@ -123,6 +123,67 @@ def test_a_certificate_that_ends_soon_is_warned_of() -> None:
     run = secure.play("renew_certificates", "--check", consul_tls_renew_days=2000)
     assert run.status == 0, run.output[-4000:]
     assert "consul-1 gets a new certificate with the next run: the present one ends in" in run.output
+
+
+def handshake(node: str, certificate: str, key: str) -> str:
+    """What the agent of a node answers to a caller with this certificate: HTTP's status, 000 when the handshake failed."""
+    files = "".join(f"printf '%s\\n' '{text}' > /root/{name}; " for name, text in (("caller.pem", certificate), ("caller.key", key)))
+    address = f"https://{lab.NODES[node]}:8501/v1/status/leader"
+    call = f"curl -k -s -o /dev/null -w '%{{http_code}}' --cert /root/caller.pem --key /root/caller.key {address}"
+    return lab.run(node, f"umask 077; {files}{call}; rm -f /root/caller.*", check=False)
+
+
+def trusted(node: str) -> int:
+    """How many authorities the agent's file of them has."""
+    return int(lab.run(node, "grep -c BEGIN /etc/consul.d/tls/ca.pem"))
+
+
+def test_the_authority() -> None:
+    """A run that cannot go on leaves the cluster well, and the next one goes on with the same authority; nobody notices."""
+    former = {name: secure.secret(name) for name in ("consul_ca", "consul_certificate_consul-1", "consul_key_consul-1")}
+    pair = former["consul_certificate_consul-1"], former["consul_key_consul-1"]
+    assert handshake("consul-2", *pair) != "000"
+    pids = {node: lab.run(node, "systemctl show --property MainPID --value consul") for node in ("consul-1", "consul-2")}
+    run = secure.play("renew_authority", "--check")
+    assert run.status == 0 and "The present authority is good for" in run.output, run.output[-4000:]
+    assert secure.play("renew_authority", "--limit", "consul-1").status != 0
+    assert not list(secure.SECRETS.glob("consul_ca*.next.txt"))
+
+    with traffic.Callers() as callers:
+        lab.run("consul-3", "systemctl stop consul")
+        run = secure.play("renew_authority", consul_server_health_timeout=20)
+        assert run.status != 0
+        following = secure.secret("consul_ca.next")
+        assert secure.secret("consul_ca") == former["consul_ca"], "the old one issues until all trust the next one"
+        lab.run("consul-3", "systemctl start consul")
+        lab.wait_for(
+            lambda: secure.ask("consul-1", "/v1/operator/autopilot/health", secure.token("operator")).json()["FailureTolerance"] == 1,
+            60,
+            "consul-3 is back",
+            lambda: lab.journal("consul-3", "consul"),
+        )
+        # What others run meanwhile keeps to it.
+        run = secure.play("site", "--tags", "consul_server")
+        assert run.status == 0, run.output[-4000:]
+        assert {trusted(node) for node in lab.NODES} == {2}
+        run = secure.play("renew_authority", "-vvv", "--diff")
+    assert run.status == 0, run.output[-4000:]
+    print(f"renew_authority.yml: {run.seconds:.0f} s")
+    callers.saw_no_failure()
+    assert secure.secret("consul_ca") == following
+    assert not [*secure.SECRETS.glob("*.next.txt"), *secure.SECRETS.glob("*.former.txt")]
+    assert secure.secret("consul_ca_key").splitlines()[1] not in run.output
+    assert {trusted(node) for node in lab.NODES} == {1}
+    for node in lab.NODES:
+        secret = f"consul_certificate_{node}", f"consul_key_{node}"
+        assert handshake("consul-2", *(secure.secret(name) for name in secret)) != "000"
+        assert handshake(node, *pair) == "000", "what the former authority issued is of no use"
+    assert {node: lab.run(node, "systemctl show --property MainPID --value consul") for node in pids} == pids, "a reload is enough"
+    # The connections between the servers are made anew with what they have now.
+    lab.run("consul-3", "systemctl restart consul")
+    healthy()
+    run = secure.play("site", "--tags", "consul_server")
+    assert run.status == 0 and run.changed == 0, run.changes()
 
 
 def test_the_management_token_that_was_lost() -> None:

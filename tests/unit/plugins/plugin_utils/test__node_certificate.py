@@ -63,7 +63,7 @@ GOOD = make("consul-1", AUTHORITY, NAMES)
 
 
 def test_a_good_certificate() -> None:
-    assert judge(GOOD.pem, GOOD.key(), AUTHORITY.pem, NAMES, NOW) == ([], 100)
+    assert judge(GOOD.pem, GOOD.key(), AUTHORITY.pem, NAMES, NOW) == ([], 100, 1000)
 
 
 def test_nothing_at_all() -> None:
@@ -111,7 +111,8 @@ def test_a_chain_and_its_order() -> None:
     assert judge(leaf.pem + OTHER.pem, leaf.key(), AUTHORITY.pem, NAMES, NOW).problems == ["its chain is out of order"]
 
 
-def test_the_end_of_the_authority_counts() -> None:
+def test_the_end_of_the_authority_is_told_apart() -> None:
     short = make("short", days=10)
     leaf = make("leaf", short, NAMES)
-    assert judge(leaf.pem, leaf.key(), short.pem, NAMES, NOW).days == 10
+    state = judge(leaf.pem, leaf.key(), short.pem + AUTHORITY.pem, NAMES, NOW)
+    assert (state.days, state.authority_days) == (100, 10)
