@@ -12,7 +12,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from chain import Chain, Places
+from chain import DOMAIN, Chain, Places
 from edge_rig import Consul, tool
 
 if t.TYPE_CHECKING:
@@ -113,6 +113,21 @@ def test_only_the_side_that_changed_is_written_and_nothing_without_a_change(site
     assert not set(workers) & set(site.edge.workers())
     changed = [line for line in site.edge.run("--diff").stdout.splitlines() if line[:1] in "+-" and not line.startswith(("+++", "---"))]
     assert changed and all(line.startswith("+") for line in changed) and not [line for line in changed if "old" in line or "echo" in line], changed
+
+
+def test_a_header_is_limited_in_time_and_size(site: Site) -> None:
+    """With what the role sets: nginx itself would wait a minute."""
+
+    def answer(header: str) -> bytes:
+        with socket.create_connection(("127.0.0.1", site.edge.http_port), 30) as connection:
+            connection.sendall(f"GET / HTTP/1.1\r\nHost: old.{DOMAIN}\r\n{header}".encode())
+            return b"".join(iter(lambda: connection.recv(4096), b""))
+
+    assert answer(f"Cookie: {'x' * 7000}\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert answer(f"Cookie: {'x' * 9000}\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    assert answer("".join(f"X-{number}: {'x' * 4000}\r\n" for number in range(9)) + "\r\n").startswith(b"HTTP/1.1 400 ")
+    # No answer, and the end before the 30 s of this caller.
+    assert answer("X-Slow: ") == b""
 
 
 def test_a_burst_is_a_few_reloads_and_all_of_it_is_served(site: Site) -> None:
