@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 import typing as t
 from collections.abc import Iterator, Sequence
 
@@ -21,6 +22,9 @@ try:
 except ImportError:
     # ansible-core brings it along, but Ansible wants to be able to load every plugin without it.
     pass
+
+
+_BORDER = re.compile(r"-----(?:BEGIN|END) [A-Z0-9 ]+-----")
 
 
 class State(t.NamedTuple):
@@ -47,6 +51,11 @@ def judge(certificate: str, key: str, authority: str, names: Sequence[str], now:
     if not certificate or not key or not authority:
         missing = [what for what, text in (("certificate", certificate), ("key", key), ("authority", authority)) if not text]
         return State([f"there is no {' and no '.join(missing)}"], 0, 0)
+    for what, text in (("certificate", certificate), ("authority", authority)):
+        # What is read here is more lenient than Go, for which a line of PEM's borders holds nothing else (RFC 7468, section 3).
+        bad = next((line for line in text.splitlines() if "-----" in line and not _BORDER.fullmatch(line.rstrip())), None)
+        if bad is not None:
+            return State([f"{what}: {bad[:80]!r} is no line of its own, as PEM wants it"], 0, 0)
     try:
         chain = x509.load_pem_x509_certificates(certificate.encode())
         roots = x509.load_pem_x509_certificates(authority.encode())

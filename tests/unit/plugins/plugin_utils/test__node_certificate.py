@@ -116,3 +116,12 @@ def test_the_end_of_the_authority_is_told_apart() -> None:
     leaf = make("leaf", short, NAMES)
     state = judge(leaf.pem, leaf.key(), short.pem + AUTHORITY.pem, NAMES, NOW)
     assert (state.days, state.authority_days) == (100, 10)
+
+
+def test_what_go_could_not_read() -> None:
+    """Two certificates that run into each other, as after a wrong join."""
+    assert judge(GOOD.pem, GOOD.key(), AUTHORITY.pem + OTHER.pem, NAMES, NOW).problems == []
+    (problem,) = judge(GOOD.pem, GOOD.key(), AUTHORITY.pem.strip() + "\\n" + OTHER.pem, NAMES, NOW).problems
+    assert problem.startswith("authority: '-----END CERTIFICATE-----\\\\n-----BEGIN CERTIFICATE-----' is no line of its own")
+    assert judge(GOOD.pem + "-----BEGIN", GOOD.key(), AUTHORITY.pem, NAMES, NOW).problems
+    assert judge(GOOD.pem.replace("\n", "\r\n"), GOOD.key(), AUTHORITY.pem, NAMES, NOW).problems == []
