@@ -370,8 +370,10 @@ class Releases:
 
     def _open(self, url: str, timeout: float) -> http.client.HTTPResponse:
         request = urllib.request.Request(url, headers={"User-Agent": "trinode.platform-artifacts"})
-        for left in reversed(range(ATTEMPTS)):
+        left = ATTEMPTS
+        while True:
             self.run.check()
+            left -= 1
             try:
                 answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)
                 return answer
@@ -382,9 +384,8 @@ class Releases:
                 raise Unreachable(f"{url} answers {error.code} {error.reason}") from error
             except (OSError, http.client.HTTPException) as error:
                 reason = getattr(error, "reason", error)
-                if not (left and isinstance(reason, (TimeoutError, ConnectionResetError))):
+                if not left or not isinstance(reason, (TimeoutError, ConnectionResetError)):
                     raise Unreachable(f"{url}: {reason}") from error
-        raise AssertionError("the last attempt ends above")
 
     def reachable(self, item: Item) -> str:
         """Empty when the server answers, else the reason why not."""
