@@ -128,8 +128,9 @@ def failures(report: Path) -> list[str]:
         printed = " ".join(captured.split())
         for problem in (*case.iterfind("failure"), *case.iterfind("error")):
             said = " ".join((problem.get("message") or problem.text or "").split())
-            # pytest ends the text with the file and the line of the assertion.
-            place = (problem.text or "").rstrip().rpartition("\n")[2]
+            # pytest gives the file and the line of each step, the last one last; a step of ours says more than one of a library.
+            text = (problem.text or "").rstrip()
+            place = next(iter(re.findall(r"^(?!/|\.venv)\S+\.py:\d+:.*$", text, re.MULTILINE)[::-1]), text.rpartition("\n")[2])
             line = f"{case.get('classname', '')}::{case.get('name', '')}: {said}"[:FAILURE_CHARACTERS]
             found.append(" | ".join(part for part in (line, place, printed[-PRINTED_CHARACTERS:]) if part))
     return found

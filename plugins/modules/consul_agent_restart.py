@@ -17,14 +17,16 @@ description:
   - Restarts a running server only while autopilot reports a failure tolerance of at least 1, hands the leadership over first,
     and waits until the cluster is healthy with this server as a voter again. A server that never joined, because it is new, is not waited for.
   - Does not use C(consul leave), which shrinks the quorum.
-  - Meant to run on one host at a time, with C(throttle=1), first with O(leader=false) and then with O(leader=true).
+  - Meant to run three times. With O(restart=none) on all hosts together, because a new server has to be there before those that run may restart;
+    then, on one host at a time with C(throttle=1), where nothing was started, with O(restart=followers) and with O(restart=all).
 extends_documentation_fragment: [trinode.platform._consul_agent, trinode.platform._consul_cluster]
 options:
-  leader:
+  restart:
     description:
-      - Whether to restart the server that leads the cluster. With V(false) such a server is left alone, for a later call.
-    type: bool
-    default: true
+      - What to do with an agent that runs. V(none) leaves it alone, V(followers) leaves it alone where it leads the cluster, V(all) restarts it.
+    type: str
+    choices: [none, followers, all]
+    default: all
 attributes:
   check_mode:
     description: Can run in check mode and returns changed status prediction without modifying target.
@@ -41,13 +43,13 @@ EXAMPLES = r"""
   trinode.platform.consul_agent_restart:
     node: consul-1
     servers: "{{ servers }}"
-    leader: false
+    restart: followers
   throttle: 1
 """
 
 RETURN = r"""
 action:
-  description: What was done. V(left) means that the server leads the cluster and O(leader=false).
+  description: What was done. V(left) means that the agent runs, and O(restart) leaves it alone.
   type: str
   choices: [started, restarted, left]
   returned: success
@@ -112,7 +114,7 @@ def hand_over(api: ConsulApi, address: str, deadline: float) -> None:
 def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(
-        argument_spec={**ARGUMENTS, "leader": {"type": "bool", "default": True}},
+        argument_spec={**ARGUMENTS, "restart": {"type": "str", "choices": ["none", "followers", "all"], "default": "all"}},
         supports_check_mode=True,
     )
     params = module.params
@@ -131,6 +133,8 @@ def main() -> None:
         if not module.check_mode:
             systemctl(module, "restart", "--no-block", unit)
         module.exit_json(changed=True, action="started", seconds=elapsed())
+    if params["restart"] == "none":
+        module.exit_json(changed=False, action="left", seconds=elapsed())
 
     def look() -> ClusterState:
         return api.state(mode)
@@ -138,7 +142,7 @@ def main() -> None:
     state = look()
     address = next((server.address for server in servers if server.name == node), "")
     leads = mode == "server" and is_leader(state, address)
-    if leads and not params["leader"]:
+    if leads and params["restart"] == "followers":
         module.exit_json(changed=False, action="left", seconds=elapsed())
     if module.check_mode:
         module.exit_json(changed=True, action="restarted", seconds=elapsed())

@@ -68,6 +68,8 @@ def fixture_sites(tmp_path: Path) -> t.Iterator[t.Callable[[str], Site]]:
     finally:
         for site in started:
             site.agent.stop()
+            # Shown with a test that fails.
+            print(f"--- {site.agent.log}\n{site.agent.log.read_text()[-3000:]}")
 
 
 def test_a_new_server_of_the_same_name_gets_everything_back(sites: t.Callable[[str], Site]) -> None:

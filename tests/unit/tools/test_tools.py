@@ -81,7 +81,8 @@ def test_failures_are_told_in_a_line_each(tmp_path: Path) -> None:
     report = tmp_path / "x.xml"
     report.write_text(
         "<testsuites><testsuite>"
-        '<testcase classname="tests.a" name="test_one"><failure message="assert 1 == 2&#10;  more">the trace&#10;&#10;tests/a.py:9: AssertionError</failure>'
+        '<testcase classname="tests.a" name="test_one"><failure message="assert 1 == 2&#10;  more">'
+        "the trace&#10;&#10;tests/a.py:7: &#10;_ _&#10;tests/a.py:9: AssertionError&#10;/usr/lib/x.py:3: Broken</failure>"
         "<system-out>a long story</system-out><system-err>error: no&#10;room</system-err></testcase>"
         '<testcase classname="tests.a" name="test_two"/>'
         f'<testcase classname="tests.b" name="test_three[x]"><error message="{"no such node " * 100}"/></testcase>'
