@@ -75,7 +75,7 @@ class Consul:
         path.write_text(json.dumps(config))
         self.log = directory / "agent.log"
         with self.log.open("w") as log:
-            self.process = subprocess.Popen([binary, "agent", "-dev", "-config-file", str(path)], stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen([binary, "agent", "-dev", "-config-file", str(path)], stdout=log, stderr=subprocess.STDOUT, cwd=directory)
         self.nodes: set[str] = set()
         try:
             poll("the Consul agent has a leader", lambda: self.process.poll() is not None or self.ask("GET", "/v1/status/leader") not in ("", None))
