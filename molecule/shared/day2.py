@@ -40,7 +40,7 @@ class Run(t.NamedTuple):
 
     def __call__(self, playbook: str, *arguments: str, version: str = NEW, inventory: Path = lab.INVENTORY, **variables: t.Any) -> lab.Play:
         """Run it."""
-        extra = {"consul_server_version": version, "platform_backup_directory": str(self.backups), **variables}
+        extra = {"platform_security": "open", "consul_server_version": version, "platform_backup_directory": str(self.backups), **variables}
         return lab.play(f"playbooks/{playbook}", *arguments, variables=extra, inventory=inventory)
 
     def well(self, playbook: str, *arguments: str, **variables: t.Any) -> lab.Play:

@@ -20,6 +20,8 @@ MIRROR = os.environ.get("ARTIFACT_MIRROR", str(ROOT / "artifacts"))
 INVENTORY = ROOT / "inventories" / "hospital"
 NODES = {f"consul-{number}": f"{NETWORK}.{128 + number}" for number in (1, 2, 3)}
 EDGES = ("consul-1", "consul-2")
+#: Where the playbooks keep the secrets of a secure site.
+SECRETS = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", str(ROOT / "build"))) / "secrets"
 #: The name server of the containers' network knows the containers: for the platform it is the site's own one.
 PUBLIC_NAMES = [f"{NAME}-{node}.{NAME}" for node in NODES]
 
@@ -87,6 +89,7 @@ def play(
     extra = {
         "hospital_network": NETWORK,
         "platform_artifact_mirror": MIRROR,
+        "platform_secrets_directory": str(SECRETS),
         "platform_public_names": PUBLIC_NAMES,
         **(variables or {}),
     }

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import json
-import shlex
 import typing as t
 
 import lab
+import secure
 
 PREFIX = "reg-"
 IMAGE = "registration-test:1"
@@ -57,17 +57,21 @@ class Node:
 
     def api(self, path: str) -> t.Any:
         """Ask the agent."""
-        return json.loads(self.run(f"curl -sSf 'http://127.0.0.1:8500{path}'"))
+        return self._ask(path).json()
 
     def put(self, path: str, body: t.Any = None) -> None:
         """Tell the agent."""
-        data = f"--data {shlex.quote(json.dumps(body))}" if body is not None else ""
-        self.run(f"curl -sSf -X PUT {data} 'http://127.0.0.1:8500{path}'")
+        self._ask(path, "PUT", body)
 
     def forget(self, *identities: str) -> None:
         """Take registrations out of the agent, those that are there."""
         for identity in identities:
-            self.run(f"curl -sS -X PUT 'http://127.0.0.1:8500/v1/agent/service/deregister/{identity}'")
+            secure.ask(self.name, f"/v1/agent/service/deregister/{identity}", secure.token("management"), "PUT")
+
+    def _ask(self, path: str, method: str = "GET", body: t.Any = None) -> secure.Answer:
+        answer = secure.ask(self.name, path, secure.token("management"), method, body)
+        assert answer.status == 200, f"{self.name}: the agent says {answer.status} to {method} {path}: {answer.body}"
+        return answer
 
     def agent_services(self) -> dict[str, t.Any]:
         """What the agent holds of these containers."""

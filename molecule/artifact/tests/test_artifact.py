@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The Galaxy tarball brings up the platform, from an empty place and without the checkout.
 
-The inventory is another one than the hospital's: one server, two agents that are the edge, and another manager of the resolver on each host.
+The inventory is another one than the hospital's: the open form, one server, two agents that are the edge, and another manager of the resolver on each host.
 The edge ends TLS with a certificate of the operator's, and callers inside reach what is exposed through the nginx of their own node.
 """
 
@@ -25,6 +25,8 @@ all:
   vars:
     # A preflight refuses it otherwise: the loss of the one server is the loss of the platform.
     preflight_allow_single_server: true
+    # The form without keys, certificates and tokens.
+    platform_security: open
   children:
     consul_servers:
       hosts:

@@ -16,6 +16,7 @@ import typing as t
 
 import lab
 import pytest
+import secure
 from registration import IMAGE, Node
 
 PLAYBOOK = "playbooks/replace_registrator.yml"
@@ -27,7 +28,8 @@ SECRET = "5ec4e7-0f-the-web-service"
 WATCH = """
 touch /run/reg-watch
 while [ -e /run/reg-watch ]; do
-    curl -s 'http://127.0.0.1:8500/v1/health/service/reg-kept?passing' | grep -o serfHealth | wc -l
+    printf 'X-Consul-Token: %s' "$(cat /etc/consul.d/operator.token)" |
+        curl -s -H @- 'http://127.0.0.1:8500/v1/health/service/reg-kept?passing' | grep -o serfHealth | wc -l
     sleep 0.1
 done > /run/reg-watched
 """
@@ -126,7 +128,8 @@ def is_the_seeds_own_line(node: Node) -> None:
     typed = json.loads(node.run("docker inspect registrator"))[0]
     assert made["Config"]["Cmd"] == typed["Config"]["Cmd"] == ["consul://localhost:8500"]
     assert made["Config"]["Image"] == typed["Config"]["Image"]
-    assert made["Config"]["Env"] == typed["Config"]["Env"]
+    # Consul takes nothing from somebody without a token.
+    assert made["Config"]["Env"] == [f"CONSUL_HTTP_TOKEN={secure.token('registrator')}", *typed["Config"]["Env"]]
     assert [made["HostConfig"][key] for key in ("NetworkMode", "RestartPolicy")] == [typed["HostConfig"][key] for key in ("NetworkMode", "RestartPolicy")]
     assert made["HostConfig"]["Binds"] == [bind + ":rw" for bind in typed["HostConfig"]["Binds"]]
 

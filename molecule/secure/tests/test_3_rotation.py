@@ -51,7 +51,7 @@ def test_the_key_of_the_gossip() -> None:
     assert new != old
     (ring,) = secure.ask("consul-1", "/v1/operator/keyring", secure.token("automation")).json()
     assert ring["Keys"] == ring["PrimaryKeys"] == {new: 3}
-    assert not (secure.SECRETS / "consul_gossip_key.next.txt").exists()
+    assert not (lab.SECRETS / "consul_gossip_key.next.txt").exists()
     callers.saw_no_failure()
     # A restart reads the key from the agent's file.
     lab.run("consul-3", "systemctl restart consul")
@@ -59,7 +59,7 @@ def test_the_key_of_the_gossip() -> None:
 
 
 def test_the_tokens() -> None:
-    names = [path.name.removeprefix("consul_token_").removesuffix(".txt") for path in secure.SECRETS.glob("consul_token_*.txt")]
+    names = [path.name.removeprefix("consul_token_").removesuffix(".txt") for path in lab.SECRETS.glob("consul_token_*.txt")]
     old = {name: secure.token(name) for name in names}
     node = registration.Node("consul-3", "tok-")
     node.start("web", "-p 8080 --label SERVICE_NAME=tok-web --label SERVICE_CHECK_TTL=600s --label SERVICE_CHECK_INITIAL_STATUS=passing")
@@ -151,7 +151,7 @@ def test_the_authority() -> None:
     run = secure.play("renew_authority", "--check")
     assert run.status == 0 and "The present authority is good for" in " ".join(run.output.split()), run.output[-4000:]
     assert secure.play("renew_authority", "--limit", "consul-1").status != 0
-    assert not list(secure.SECRETS.glob("consul_ca*.next.txt"))
+    assert not list(lab.SECRETS.glob("consul_ca*.next.txt"))
 
     with traffic.Callers() as callers:
         broken = "/run/systemd/system/consul.service.d"
@@ -178,7 +178,7 @@ def test_the_authority() -> None:
     print(f"renew_authority.yml: {run.seconds:.0f} s")
     callers.saw_no_failure()
     assert secure.secret("consul_ca") == following
-    assert not [*secure.SECRETS.glob("*.next.txt"), *secure.SECRETS.glob("*.former.txt")]
+    assert not [*lab.SECRETS.glob("*.next.txt"), *lab.SECRETS.glob("*.former.txt")]
     assert secure.secret("consul_ca_key").splitlines()[1] not in run.output
     assert {trusted(node) for node in lab.NODES} == {1}
     for node in lab.NODES:
@@ -195,7 +195,7 @@ def test_the_authority() -> None:
 
 def test_the_management_token_that_was_lost() -> None:
     """A control node that burnt down: what is left is root's right on the servers."""
-    path = secure.SECRETS / "consul_token_management.txt"
+    path = lab.SECRETS / "consul_token_management.txt"
     path.unlink()
     run = secure.play("site", "--tags", "consul_server")
     assert run.status != 0

@@ -23,7 +23,7 @@ PUBLIC = ("consul_ca", "consul_certificate_")
 def secrets() -> list[str]:
     """Every secret; of a key in several lines, each."""
     found: list[str] = []
-    for path in secure.SECRETS.glob("*.txt"):
+    for path in lab.SECRETS.glob("*.txt"):
         if path.stem != "consul_ca" and not path.stem.startswith("consul_certificate_"):
             found += [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("-----")]
     assert len(found) > 15 and min(map(len, found)) >= 12
@@ -135,6 +135,6 @@ def test_neither_the_catalogue_nor_the_store(patterns: list[str]) -> None:
 
 
 def test_the_control_node_keeps_them_for_itself() -> None:
-    assert (secure.SECRETS.stat().st_mode & 0o777) == 0o700
-    for path in secure.SECRETS.glob("*.txt"):
+    assert (lab.SECRETS.stat().st_mode & 0o777) == 0o700
+    for path in lab.SECRETS.glob("*.txt"):
         assert (path.stat().st_mode & 0o777) == 0o600, path

@@ -17,7 +17,7 @@ def test_an_open_cluster_becomes_secure_under_load() -> None:
             node, "systemctl stop registrator consul-template consul; rm -rf /etc/consul.d /var/lib/consul /etc/consul-template.d/consul.token", check=False
         )
         lab.run(node, "rm -f /etc/registrator/consul.token; rm -rf /etc/registrator/tokens; umount /var/lib/consul 2>/dev/null; true", check=False)
-    for path in secure.SECRETS.glob("*"):
+    for path in lab.SECRETS.glob("*"):
         path.unlink()
     run = secure.play("site", platform_security="open")
     assert run.status == 0, run.output[-4000:]
