@@ -19,6 +19,8 @@ NETWORK = os.environ.get("LAB_NETWORK", "192.168.0")
 MIRROR = os.environ.get("ARTIFACT_MIRROR", str(ROOT / "artifacts"))
 INVENTORY = ROOT / "inventories" / "hospital"
 NODES = {f"consul-{number}": f"{NETWORK}.{128 + number}" for number in (1, 2, 3)}
+#: Nodes that only the scenario of a growing site has.
+FURTHER = {f"consul-{number}": f"{NETWORK}.{128 + number}" for number in (4, 5)}
 EDGES = ("consul-1", "consul-2")
 #: Where the playbooks keep the secrets of a secure site.
 SECRETS = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", str(ROOT / "build"))) / "secrets"

@@ -10,6 +10,7 @@ import os
 import subprocess
 import typing as t
 from collections.abc import Iterator
+from pathlib import Path
 
 import lab
 import pytest
@@ -28,9 +29,9 @@ def token(name: str) -> str:
     return secret(f"consul_token_{name}")
 
 
-def play(playbook: str, *arguments: str, **variables: t.Any) -> lab.Play:
+def play(playbook: str, *arguments: str, inventory: Path = lab.INVENTORY, **variables: t.Any) -> lab.Play:
     """Run a playbook as the operator of a secure platform does."""
-    return lab.play(f"playbooks/{playbook}.yml", *arguments, variables={**VARIABLES, **variables})
+    return lab.play(f"playbooks/{playbook}.yml", *arguments, variables={**VARIABLES, **variables}, inventory=inventory)
 
 
 class Answer(t.NamedTuple):

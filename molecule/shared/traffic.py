@@ -92,7 +92,7 @@ def start_service(node: str) -> None:
 def served_nodes(edge: str) -> set[str]:
     """The nodes that an edge sends the service's requests to."""
     text = lab.run(edge, f"nginx -T 2>/dev/null | sed -n '/upstream .*{SERVICE}/,/}}/p'")
-    return {node for node, address in lab.NODES.items() if f"server {address}:" in text}
+    return {node for node, address in {**lab.NODES, **lab.FURTHER}.items() if f"server {address}:" in text}
 
 
 def wait_until_served(*nodes: str, seconds: float = 90) -> None:
