@@ -42,6 +42,8 @@ class Stage(t.NamedTuple):
     nodes: bool = False
     #: Whether it is a test stage, which must leave build/reports/<stage>*.xml with at least one test that ran.
     tests: bool = False
+    #: The distribution's release of the nodes, where it is not the usual one.
+    suite: str = ""
 
 
 SETUP = ("packages", "python", "engine", "node-image", "artifacts", "samples")
@@ -67,6 +69,8 @@ STAGES: dict[str, Stage] = {
     "day2": Stage("tools/test/scenario day2", (*SETUP, "former-artifacts"), nodes=True, tests=True),
     "secure": Stage("tools/test/scenario secure", SETUP, nodes=True, tests=True),
     "grow": Stage("tools/test/scenario grow", SETUP, nodes=True, tests=True),
+    "node-image-trixie": Stage("tools/setup/node-image", ("engine",), suite="trixie"),
+    "trixie": Stage("tools/test/scenario artifact", (*SETUP, "node-image-trixie"), nodes=True, tests=True, suite="trixie"),
     # Demo
     "demo-nodes": Stage("tools/demo nodes", ("python", "node-image"), nodes=True),
     "demo-site": Stage("tools/demo site", ("demo-nodes", "artifacts"), nodes=True),
@@ -81,7 +85,7 @@ GOALS: dict[str, tuple[str, ...]] = {
     "demo": ("demo-acceptance",),
     "check": ("lint", "unit"),
     "test": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact"),
-    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2", "secure", "grow"),
+    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2", "secure", "grow", "trixie"),
 }
 
 
@@ -167,6 +171,8 @@ class Runner:
         """Start a stage in a process group of its own, so that it can be ended with all that it started."""
         self.waiting.remove(name)
         environment = {**os.environ, "STAGE": name, "PYTHONUNBUFFERED": "1", "ANSIBLE_FORCE_COLOR": "0", "NO_COLOR": "1"}
+        if STAGES[name].suite:
+            environment["LAB_SUITE"] = STAGES[name].suite
         process = subprocess.Popen(
             STAGES[name].command.split(),
             cwd=ROOT,
