@@ -137,10 +137,11 @@ def is_the_seeds_own_line(node: Node) -> None:
 def test_what_is_broken_or_left_over_is_put_right(engine_node: Node) -> None:
     node = engine_node
     node.run("echo broken > /usr/local/lib/registrator/registrator/engine.py; rm /etc/systemd/system/registrator.service; systemctl stop registrator")
-    node.run("mkdir -p /etc/registrator/tokens && touch /etc/registrator/tokens/old /etc/registrator/consul.token /usr/local/lib/registrator/old.py")
+    node.run("mkdir -p /etc/registrator/tokens && touch /etc/registrator/tokens/old /usr/local/lib/registrator/old.py && echo old > /etc/registrator/consul.token")
     assert succeeded(replace(node)).changed > 0
     assert node.run("systemctl is-active registrator") == "active"
-    assert node.run("ls /etc/registrator") == "config.json"
+    assert node.run("ls /etc/registrator").split() == ["config.json", "consul.token"]
+    assert node.run("cat /etc/registrator/consul.token") == secure.token("registrator")
     assert node.run("ls /usr/local/lib/registrator") == "registrator"
 
 
