@@ -178,8 +178,8 @@ def write(target: Path, source: Checkout, files: t.Mapping[str, Path], texts: t.
             for name, text in texts.items():
                 add(name, io.BytesIO(text.encode()), len(text.encode()))
             for member in committed:
-                # Names are relative to the checkout, and nobody's identity travels.
-                moved = member.replace(name=f"{top}/{member.name}", uid=0, gid=0, uname="", gname="", deep=True)
+                # Only the owner may write, whatever git is configured to.
+                moved = member.replace(name=f"{top}/{member.name}", mode=member.mode & 0o755, uid=0, gid=0, uname="", gname="", deep=True)
                 archive.addfile(moved, io.BytesIO(contents[member.name]) if member.isreg() else None)
             for name, path in sorted(files.items()):
                 with path.open("rb") as file:
