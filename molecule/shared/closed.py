@@ -91,8 +91,9 @@ class Control:
         path = f"{HOME}/site/group_vars/all.yml"
         text = lab.run("control", f"cat {path}")
         for name, value in values.items():
-            text, count = re.subn(rf"^{name}:.*$", lambda _match, line=f"{name}: {json.dumps(value)}": line, text, flags=re.MULTILINE)
-            assert count == 1, f"{name} is not in the inventory of the hospital"
+            lines, found = text.splitlines(keepends=True), re.findall(rf"^{name}:.*\n", text, re.MULTILINE)
+            text = "".join(f"{name}: {json.dumps(value)}\n" if line in found else line for line in lines)
+            assert len(found) == 1, f"{name} is not in the inventory of the hospital"
         docker("exec", "-i", NAME, "sh", "-c", f"cat > {path} && chown -R ops:ops {HOME}/site", input=text)
 
 

@@ -32,8 +32,9 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
 import packages
-from ansible_collections.trinode.platform.plugins.module_utils import _artifact
 from packages import BundleError
+
+from ansible_collections.trinode.platform.plugins.module_utils import _artifact
 
 #: Those that ansible-core 2.19 runs with.
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -199,7 +200,9 @@ def run(options: argparse.Namespace) -> Path:
     pythons = options.pythons.split()
     with only_one(work):
         source = checkout()
-        mirror = mirror_files(options.mirror, _artifact.go_architecture(platform.machine()), (ROOT / "tools/artifacts/products.json").read_text(encoding="utf-8"))
+        mirror = mirror_files(
+            options.mirror, _artifact.go_architecture(platform.machine()), (ROOT / "tools/artifacts/products.json").read_text(encoding="utf-8")
+        )
         files = {f"artifacts/{name}": path for name, path in mirror.items()}
         for suite in suites:
             archive = packages.make(packages.Target(suite, arch), work / "packages", work / "work", options.update, say)

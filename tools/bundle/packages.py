@@ -97,7 +97,9 @@ def role_packages(root: Path, facts: t.Mapping[str, str]) -> tuple[list[str], li
             for _round in range(2):
                 names = environment.from_string(names).render(variables) if isinstance(names, str) and "{{" in names else names
         except jinja2.UndefinedError as error:
-            raise BundleError(f"the packages of the role {role} depend on more than the host's facts ({error}); give them to tools/bundle/packages.py") from error
+            raise BundleError(
+                f"the packages of the role {role} depend on more than the host's facts ({error}); give them to tools/bundle/packages.py"
+            ) from error
         common.update([names] if isinstance(names, str) else names)
     return sorted(common), sorted(one_of)
 
@@ -290,7 +292,9 @@ def make(target: Target, directory: Path, work: Path, update: bool, say: t.Calla
     own_distribution, own_suite = machine_release()
     distribution = target.facts["distribution"]
     if distribution.lower() != own_distribution:
-        raise BundleError(f"the packages of {target.suite} come from {distribution}, and this machine is {own_distribution}: make them on a {distribution} machine")
+        raise BundleError(
+            f"the packages of {target.suite} come from {distribution}, and this machine is {own_distribution}: make them on a {distribution} machine"
+        )
     place = work / f"apt-{target.suite}-{target.arch}"
     apt = PrivateApt(place, target, machine_sources(own_suite, target.suite), distribution)
     say(f"reading the package lists of {target.suite}")

@@ -12,26 +12,26 @@ import lab
 import pytest
 from closed import EVERYBODY, HOME, Control, bundle
 
-#: Somebody outside, by number and by name.
+#: Somebody outside, by number and by name. What is sent there is dropped without an answer, so whatever tried would also be slow.
 CONNECT = """
-import errno, socket
+import socket
 for address in [("192.0.2.1", 443), ("198.51.100.1", 80), ("www.example.org", 443)]:
     try:
         socket.create_connection(address, timeout=5)
         print("connected to", address)
     except socket.gaierror as error:
         print("no name", address, error)
-    except OSError as error:
-        print("no way" if error.errno == errno.ENETUNREACH else "another answer", address, error)
+    except (TimeoutError, socket.timeout) as error:
+        print("no answer", address, error)
 """
 TARGET = "/var/lib/trinode/packages"
 
 
+@pytest.mark.usefixtures("control")
 @pytest.mark.parametrize("node", EVERYBODY)
-def test_nobody_reaches_anything_outside(control: Control, node: str) -> None:
+def test_nobody_reaches_anything_outside(node: str) -> None:
     said = lab.run(node, f"timeout 60 python3 -c '{CONNECT}'")
-    assert said.count("no way") == 2 and said.count("no name") == 1, said
-    assert "default" not in lab.run(node, "ip route")
+    assert said.count("no answer") == 2 and said.count("no name") == 1, said
     # Every source of the image is out of reach, so there is nothing to install from.
     assert lab.run(node, "timeout 120 apt-get update -o APT::Update::Error-Mode=any -o Acquire::Retries=0 >/dev/null 2>&1; echo $?") != "0"
     assert lab.run(node, "apt-get install --simulate docker.io 2>&1", check=False).count("Unable to locate package") == 1
@@ -91,9 +91,9 @@ def fixture_site(installed: Control) -> Control:
     return installed
 
 
+@pytest.mark.usefixtures("site")
 @pytest.mark.parametrize("node", lab.NODES)
-def test_the_packages_are_those_of_the_bundle(site: Control, node: str) -> None:
-    assert site
+def test_the_packages_are_those_of_the_bundle(node: str) -> None:
     policy = lab.run(node, "apt-cache policy docker.io nginx python3-docker")
     assert policy.count(f"file:{TARGET}") == 3, policy
     remembered = json.loads(lab.run(node, "cat /var/lib/trinode/packages.json"))
@@ -132,8 +132,8 @@ def test_a_newer_bundle_takes_the_place_of_the_first(site: Control) -> None:
     packages = f"{site.directory}/artifacts/packages"
     former = lab.run("consul-1", f"ls {TARGET}")
     run = site.shell(
-        f"set -e; mkdir {HOME}/newer {HOME}/unpacked; cd {HOME}/unpacked; for archive in {packages}/*.tar; do name=$(basename $archive); rm -rf *; tar xf $archive;"
-        f" date > NEWER; tar cf {HOME}/newer/$name $(ls | grep -v '^Release$') Release; cd {HOME}/newer; sha256sum $name > $name.sha256;"
+        f"set -e; mkdir {HOME}/newer {HOME}/unpacked; cd {HOME}/unpacked; for archive in {packages}/*.tar; do name=$(basename $archive); rm -rf *;"
+        f" tar xf $archive; date > NEWER; tar cf {HOME}/newer/$name $(ls | grep -v '^Release$') Release; cd {HOME}/newer; sha256sum $name > $name.sha256;"
         f" cd {HOME}/unpacked; done"
     )
     assert run.status == 0, run.output
