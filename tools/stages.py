@@ -67,7 +67,8 @@ STAGES: dict[str, Stage] = {
     "day2": Stage("tools/test/scenario day2", (*SETUP, "former-artifacts"), nodes=True, tests=True),
     "secure": Stage("tools/test/scenario secure", SETUP, nodes=True, tests=True),
     "bundle-tar": Stage("tools/bundle/make", ("python", "artifacts", "samples")),
-    "bundle-site": Stage("tools/test/scenario bundle", (*SETUP, "bundle-tar"), nodes=True, tests=True),
+    "bundle-lab": Stage("tools/bundle/make lab", ("python", "artifacts", "samples")),
+    "bundle-site": Stage("tools/test/scenario bundle", (*SETUP, "bundle-lab"), nodes=True, tests=True),
     # Demo
     "demo-nodes": Stage("tools/demo nodes", ("python", "node-image"), nodes=True),
     "demo-site": Stage("tools/demo site", ("demo-nodes", "artifacts"), nodes=True),

@@ -27,9 +27,9 @@ KEYS = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", str(lab.ROOT / "build
 
 
 def bundle() -> Path:
-    """The bundle that was made last."""
-    found = sorted((lab.ROOT / "build").glob("trinode-platform-*.tar"), key=lambda path: path.stat().st_mtime)
-    assert found, "there is no bundle in build/: run make bundle"
+    """The bundle of the test nodes."""
+    found = sorted((lab.ROOT / "build" / "bundle" / "lab").glob("trinode-platform-*.tar"), key=lambda path: path.stat().st_mtime)
+    assert found, "there is no bundle of the test nodes: run tools/bundle/make lab"
     return found[-1]
 
 

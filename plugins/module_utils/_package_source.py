@@ -92,13 +92,21 @@ def update_command(source_file: str) -> list[str]:
     return ["apt-get", "--quiet", "--quiet", *(word for key, value in settings.items() for word in ("--option", f"{key}={value}")), "update"]
 
 
+def make_directory(path: str) -> None:
+    """Make a directory and those above it so that apt, which reads as a user of its own, may enter them whatever the umask is."""
+    if not os.path.isdir(path):
+        make_directory(os.path.dirname(path))
+        os.mkdir(path)
+        os.chmod(path, 0o755)
+
+
 def unpack(archive: str, directory: str) -> None:
     """Unpack a flat archive into a directory that is there as a whole or not at all."""
     parent = os.path.dirname(directory)
-    os.makedirs(parent, mode=0o755, exist_ok=True)
+    make_directory(parent)
     incoming = os.path.join(parent, INCOMING)
     shutil.rmtree(incoming, ignore_errors=True)
-    os.mkdir(incoming, 0o755)
+    make_directory(incoming)
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -107,11 +115,11 @@ def unpack(archive: str, directory: str) -> None:
                 path = os.path.join(incoming, member.name)
                 with t.cast(t.IO[bytes], tar.extractfile(member)) as content, open(path, "xb") as file:
                     shutil.copyfileobj(content, file, 1024 * 1024)
+                    file.flush()
+                    os.fsync(file.fileno())
                 os.chmod(path, 0o644)
         if not os.path.exists(os.path.join(incoming, RELEASE)):
             raise SourceError(f"{os.path.basename(archive)} holds no {RELEASE}; make the bundle again")
-        os.chmod(incoming, 0o755)
-        os.sync()
         os.replace(incoming, directory)
     except tarfile.TarError as error:
         raise SourceError(f"{os.path.basename(archive)} is no whole tar file ({error}); make the bundle again") from error

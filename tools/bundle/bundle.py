@@ -217,7 +217,8 @@ def run(options: argparse.Namespace) -> Path:
             "suites": " ".join(suites),
             "python": " ".join(pythons),
         }
-        target = build / f"trinode-platform-{source.version}-{arch}.tar"
+        options.output.mkdir(parents=True, exist_ok=True)
+        target = options.output / f"trinode-platform-{source.version}-{arch}.tar"
         made = write(target, source, files, {"BUNDLE": "".join(f"{key}: {value}\n" for key, value in about.items())})
     say(f"{target}: {target.stat().st_size / 1e6:.0f} MB, for {about['suites']} on {arch}{'' if made else ', as it was'}")
     return target
@@ -227,7 +228,8 @@ def parser() -> argparse.ArgumentParser:
     """The arguments."""
     made = argparse.ArgumentParser(description=t.cast(str, __doc__), formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--mirror", type=Path, default=ROOT / "artifacts", help="the artifact mirror (default: %(default)s)")
-    made.add_argument("--build", type=Path, default=ROOT / "build", help="where the bundle and its parts are made (default: %(default)s)")
+    made.add_argument("--build", type=Path, default=ROOT / "build", help="where the parts of the bundle are kept (default: %(default)s)")
+    made.add_argument("--output", type=Path, default=ROOT / "build", help="where the bundle is put (default: %(default)s)")
     made.add_argument("--suites", default="", help="the suites of the hosts, separated by spaces (default: this machine's)")
     made.add_argument("--pythons", default=" ".join(PYTHONS), help="the Pythons that the control node may have (default: %(default)s)")
     made.add_argument("--update", action="store_true", help="look for newer packages of the distribution where an earlier run has left some")

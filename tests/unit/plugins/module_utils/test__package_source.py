@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -29,12 +30,17 @@ def tar(path: Path, members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) ->
 
 
 def test_an_archive_is_there_as_a_whole(tmp_path: Path) -> None:
-    target = tmp_path / "packages" / "0123"
-    _package_source.unpack(tar(tmp_path / "a.tar", GOOD), str(target))
+    target = tmp_path / "trinode" / "packages" / "0123"
+    archive = tar(tmp_path / "a.tar", GOOD)
+    umask = os.umask(0o077)
+    try:
+        _package_source.unpack(archive, str(target))
+    finally:
+        os.umask(umask)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == GOOD
     assert {path.stat().st_mode & 0o7777 for path in target.iterdir()} == {0o644}
     # apt reads it as a user of its own.
-    assert target.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in (target, target.parent, target.parent.parent)} == {0o755}
     assert [path.name for path in target.parent.iterdir()] == ["0123"]
 
 
