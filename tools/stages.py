@@ -64,13 +64,16 @@ STAGES: dict[str, Stage] = {
     "default": Stage("tools/test/scenario default", SETUP, nodes=True, tests=True),
     "rejected-input": Stage("tools/test/scenario rejected_input", ("default",), nodes=True, tests=True),
     "artifact": Stage("tools/test/scenario artifact", ("rejected-input",), nodes=True, tests=True),
-    # What does not fit into `make test`: half an hour each
+    # What does not fit into `make test`: up to half an hour each
     "former-artifacts": Stage("tools/setup/former-artifacts", ("artifacts",)),
     "day2": Stage("tools/test/scenario day2", (*SETUP, "former-artifacts"), nodes=True, tests=True),
     "secure": Stage("tools/test/scenario secure", SETUP, nodes=True, tests=True),
     "grow": Stage("tools/test/scenario grow", SETUP, nodes=True, tests=True),
     "node-image-trixie": Stage("tools/setup/node-image", ("engine",), suite="trixie"),
     "trixie": Stage("tools/test/scenario artifact", (*SETUP, "node-image-trixie"), nodes=True, tests=True, suite="trixie"),
+    "bundle-tar": Stage("tools/bundle/make", ("python", "artifacts", "samples")),
+    "bundle-lab": Stage("tools/bundle/make lab", ("python", "artifacts", "samples")),
+    "bundle-site": Stage("tools/test/scenario bundle", (*SETUP, "bundle-lab"), nodes=True, tests=True),
     # Demo
     "demo-nodes": Stage("tools/demo nodes", ("python", "node-image"), nodes=True),
     "demo-site": Stage("tools/demo site", ("demo-nodes", "artifacts"), nodes=True),
@@ -82,10 +85,11 @@ STAGES: dict[str, Stage] = {
 GOALS: dict[str, tuple[str, ...]] = {
     "setup": SETUP,
     "artifacts": ("artifacts",),
+    "bundle": ("bundle-tar",),
     "demo": ("demo-acceptance",),
     "check": ("lint", "unit"),
     "test": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact"),
-    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2", "secure", "grow", "trixie"),
+    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2", "secure", "grow", "trixie", "bundle-site"),
 }
 
 
