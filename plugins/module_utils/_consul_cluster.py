@@ -120,7 +120,9 @@ def evaluate(state: ClusterState, servers: t.Sequence[Server], node: str, mode: 
     return problems
 
 
-def wan_problems(members: t.Sequence[t.Mapping[str, t.Any]] | None, datacenter: str, servers: t.Sequence[Server], others: t.Mapping[str, t.Sequence[str]]) -> list[str]:
+def wan_problems(
+    members: t.Sequence[t.Mapping[str, t.Any]] | None, datacenter: str, servers: t.Sequence[Server], others: t.Mapping[str, t.Sequence[str]]
+) -> list[str]:
     """What keeps this data centre and others from being joined. Never a reason to call the cluster itself sick: the other site may be the one that is down.
 
     Args:

@@ -69,7 +69,9 @@ def faults(queries: t.Sequence[t.Mapping[str, t.Any]], datacenter: str = "", oth
             *(("tags", _TAG, tag, "a tag without blanks, with ! in front where an instance must not have it") for tag in query.get("tags") or ()),
             *(("failover.datacenters", _DATACENTER, one, "the name of a data centre") for one in failover.get("datacenters") or ()),
         ]
-        found += [f"the prepared query {name!r}: {key} is {value!r}, it must be {allowed}" for key, pattern, value, allowed in checks if not _fits(pattern, value)]
+        found += [
+            f"the prepared query {name!r}: {key} is {value!r}, it must be {allowed}" for key, pattern, value, allowed in checks if not _fits(pattern, value)
+        ]
         nearest = failover.get("nearest_n") or 0
         if isinstance(nearest, bool) or not str(nearest).isdigit() or int(nearest) > _NEAREST_MAX:
             found.append(f"the prepared query {name!r}: failover.nearest_n is {nearest!r}, it must be a number from 0 to {_NEAREST_MAX}")

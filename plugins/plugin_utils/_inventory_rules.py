@@ -255,7 +255,9 @@ def datacenter_problems(nodes: Sequence[Node], names: Names) -> Iterator[Problem
     listed = [(str(other.get("name") or ""), other.get("servers") or ()) for other in names.others]
     for name, servers in listed:
         if not _DATACENTER.fullmatch(name) or len(name) > 63:
-            yield _wan(f"the data centre name {name!r} is not 1 to 63 lower-case letters, digits and hyphens", "write it as that site's platform_datacenter has it")
+            yield _wan(
+                f"the data centre name {name!r} is not 1 to 63 lower-case letters, digits and hyphens", "write it as that site's platform_datacenter has it"
+            )
         elif name == names.datacenter:
             yield _wan(f"the other data centre {name} is this one's own platform_datacenter", "give each site a platform_datacenter of its own")
         elif name in seen:
@@ -286,7 +288,9 @@ def datacenter_problems(nodes: Sequence[Node], names: Names) -> Iterator[Problem
         )
     for name in dict.fromkeys(names.edge_datacenters):
         if name == names.datacenter:
-            yield Problem("", "edge", f"the edge takes services from the data centre {name}, which is this one", "name another one in platform_edge.remote_services")
+            yield Problem(
+                "", "edge", f"the edge takes services from the data centre {name}, which is this one", "name another one in platform_edge.remote_services"
+            )
         elif name not in seen:
             yield Problem(
                 "",

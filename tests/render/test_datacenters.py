@@ -165,9 +165,12 @@ def test_tcp_and_tls_and_inside(sites: Sites, backends: Backends, nginx: Nginx) 
     sites.there.register("queue", far, address="127.0.0.1", tags=["tcp-internal"], meta={"edge_port": str(inside)})
     sites.there.register("vault", far_tls.server_address[1], address="127.0.0.1", tags=["tls"])
     sites.edge(
-        [{"name": name, "datacenter": "dc2"} for name in (f"db-{port}", "queue", "vault")], internal={"listen_addresses": ["127.0.0.2"], "http_port": sites.port}
+        [{"name": name, "datacenter": "dc2"} for name in (f"db-{port}", "queue", "vault")],
+        internal={"listen_addresses": ["127.0.0.2"], "http_port": sites.port},
     )
-    poll("everything is rendered", lambda: sites.line(f"db-{port}", "stream").get("backups") and sites.line("queue", "stream") and sites.line("vault", "stream"))
+    poll(
+        "everything is rendered", lambda: sites.line(f"db-{port}", "stream").get("backups") and sites.line("queue", "stream") and sites.line("vault", "stream")
+    )
     nginx.test(sites.side("http").text, sites.side("stream").text)
     nginx.start(sites.side("http").text, sites.side("stream").text, [port])
     assert say(port, "hello") == "near hello"
@@ -218,7 +221,9 @@ def test_an_edge_that_starts_without_the_other_site(sites: Sites) -> None:
 
 def test_what_the_other_site_registers_is_judged_like_what_is_here(sites: Sites) -> None:
     sites.start_there()
-    for number, more in enumerate([{"address": "127.0.0.1"}, {"port": 8500}, {"meta": {"edge_weight": "x"}}, {"tags": ["tcp"]}, {"meta": {"edge_weight": "50"}}]):
+    for number, more in enumerate(
+        [{"address": "127.0.0.1"}, {"port": 8500}, {"meta": {"edge_weight": "x"}}, {"tags": ["tcp"]}, {"meta": {"edge_weight": "50"}}]
+    ):
         sites.there.register("shop", **{"port": 9000 + number, "address": f"198.51.100.{number + 1}", **more})
     sites.there.register('evil";', 9000)
     sites.edge([*SHOP], allow_loopback=False)

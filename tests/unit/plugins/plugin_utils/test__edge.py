@@ -170,7 +170,11 @@ REFUSED = [
     ("remote_services", [{"name": "a", "datacenter": "DC2"}], "remote_services[0].datacenter: 'DC2' is not allowed, it must be at most 63 lower-case"),
     ("remote_services", [{"name": "a", "datacenter": "dc2|any"}], "remote_services[0].datacenter: 'dc2|any' is not allowed"),
     ("remote_services", [{"name": "a"}], "remote_services[0].datacenter is required"),
-    ("remote_services", [{"name": "a", "datacenter": "dc2", "use": "never"}], "remote_services[0].use: 'never' is not allowed, it must be one of backup, always"),
+    (
+        "remote_services",
+        [{"name": "a", "datacenter": "dc2", "use": "never"}],
+        "remote_services[0].use: 'never' is not allowed, it must be one of backup, always",
+    ),
     ("remote_services", [{"name": "a", "datacenter": "dc2", "tag": "x"}], "remote_services[0].'tag' is not a known key"),
     ("remote_services", [{"name": "a", "datacenter": "d"}, {"name": "a", "datacenter": "d"}], "remote_services[0] is the same service there"),
     ("remote_directory", "staging", "remote_directory: 'staging' is not allowed, it must be an absolute path"),
