@@ -25,7 +25,7 @@ bench: python-there ## Measure the platform on nodes of its own; SUITE=edge or S
 test: python-there ## Everything that CI runs
 	@$(PYTHON) tools/stages.py test
 
-test-all: python-there ## The same, and the long scenarios: day 2, and the secure form of the platform (half an hour each)
+test-all: python-there ## The same, and the long scenarios: day 2, the secure form of the platform, and two sites (half an hour each)
 	@$(PYTHON) tools/stages.py test-all
 
 check: python-there ## Linters and unit tests only
