@@ -138,7 +138,7 @@ ALLOWED = {
 
 
 @given(
-    served=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(SERVED, ANYTHING)), max_size=3),
+    served=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys([*SERVED, "backups", "backup_servers"], ANYTHING)), max_size=3),
     skipped=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(ILL, ANYTHING)), max_size=3),
     message=st.text(),
     host=st.text(),
