@@ -74,6 +74,7 @@ STAGES: dict[str, Stage] = {
     "bundle-tar": Stage("tools/bundle/make", ("python", "artifacts", "samples")),
     "bundle-lab": Stage("tools/bundle/make lab", ("python", "artifacts", "samples")),
     "bundle-site": Stage("tools/test/scenario bundle", (*SETUP, "bundle-lab"), nodes=True, tests=True),
+    "wan": Stage("tools/test/scenario wan", SETUP, nodes=True, tests=True),
     # Demo
     "demo-nodes": Stage("tools/demo nodes", ("python", "node-image"), nodes=True),
     "demo-site": Stage("tools/demo site", ("demo-nodes", "artifacts"), nodes=True),
@@ -89,7 +90,7 @@ GOALS: dict[str, tuple[str, ...]] = {
     "demo": ("demo-acceptance",),
     "check": ("lint", "unit"),
     "test": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact"),
-    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2", "secure", "grow", "trixie", "bundle-site"),
+    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2", "secure", "grow", "trixie", "bundle-site", "wan"),
 }
 
 

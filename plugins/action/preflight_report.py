@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes, parse_ports
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge import remote_datacenters
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Names
 from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Host, Settings, make_report, sentence
 from ansible_collections.trinode.platform.plugins.plugin_utils._tls_certificates import check_certificates, file_reader
@@ -41,6 +42,9 @@ class ActionModule(ActionBase):
                 "datacenter": text,
                 "domain": text,
                 "edge_domain": text,
+                "wan_datacenters": {"type": "list", "elements": "dict", "default": []},
+                "prepared_queries": {"type": "list", "elements": "dict", "default": []},
+                "secure": {"type": "bool", "default": False},
                 "recursors": {"type": "list", "elements": "str", "default": []},
                 "allow_single_server": {"type": "bool", "default": False},
                 "platforms": {"type": "dict", "required": True},
@@ -60,7 +64,17 @@ class ActionModule(ActionBase):
             parse_ports(args["ports"]),
             hosts,
             Settings(
-                names=Names(args["datacenter"], args["domain"], args["edge_domain"], args["recursors"], args["allow_single_server"]),
+                names=Names(
+                    args["datacenter"],
+                    args["domain"],
+                    args["edge_domain"],
+                    args["recursors"],
+                    args["allow_single_server"],
+                    others=args["wan_datacenters"],
+                    queries=args["prepared_queries"],
+                    secure=args["secure"],
+                    edge_datacenters=remote_datacenters(args["edge"]),
+                ),
                 platforms=args["platforms"],
                 clock_skew_max=args["clock_skew_max"],
                 memory_min_mb=args["memory_min"],

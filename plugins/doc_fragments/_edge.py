@@ -319,6 +319,38 @@ options:
             - 172.16.0.0/12
             - ::1/128
         default: {}
+      remote_services:
+        description:
+        - Services that also, or only, have instances in another data centre. Their tags and service meta count there as they do here.
+        - P(trinode.platform.edge_datacenters#filter) gives the sources that fetch them, for a consul-template of its own.
+        type: list
+        elements: dict
+        suboptions:
+          name:
+            description:
+            - Name of the service, as the catalogue of the other data centre has it.
+            type: str
+            required: true
+          datacenter:
+            description:
+            - Name of the other data centre. The one of the edge node must be joined with it.
+            type: str
+            required: true
+          use:
+            description:
+            - When the instances there get traffic. With V(backup) only while no instance of the service here answers, which each request finds out anew.
+            - With V(always) like those here.
+            type: str
+            default: backup
+            choices:
+            - backup
+            - always
+        default: []
+      remote_directory:
+        description:
+        - Directory in which each other data centre of O(_input.remote_services) has a file with its instances, C(datacenter-NAME.json).
+        type: str
+        default: /var/lib/nginx-edge/staging
       tls:
         description:
         - TLS that the edge ends itself, in front of HTTP services.

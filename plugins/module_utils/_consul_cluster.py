@@ -120,6 +120,39 @@ def evaluate(state: ClusterState, servers: t.Sequence[Server], node: str, mode: 
     return problems
 
 
+def wan_problems(
+    members: t.Sequence[t.Mapping[str, t.Any]] | None, datacenter: str, servers: t.Sequence[Server], others: t.Mapping[str, t.Sequence[str]]
+) -> list[str]:
+    """What keeps this data centre and others from being joined. Never a reason to call the cluster itself sick: the other site may be the one that is down.
+
+    Args:
+        members: the answer of /v1/agent/members?wan=1 of a server.
+        datacenter: the data centre of that server.
+        servers: its own servers.
+        others: the addresses of the servers of each other data centre.
+    """
+    if members is None:
+        return ["the agent does not tell the members of the WAN"]
+    alive: dict[str, set[str]] = {}
+    for member in members:
+        if MEMBER_STATUS.get(int(member.get("Status", 0))) == "alive":
+            alive.setdefault(str((member.get("Tags") or {}).get("dc")), set()).add(str(member.get("Name")).rpartition(".")[0])
+    problems = [
+        f"{server} is not alive on the WAN (gossip, port 8302 tcp and udp), so other data centres do not ask it"
+        for server in servers
+        if server.name not in alive.get(datacenter, ())
+    ]
+    for name, addresses in others.items():
+        if not alive.get(name):
+            known = ", ".join(sorted(set(alive) - {datacenter}))
+            problems.append(
+                f"no server of the data centre {name} ({', '.join(addresses)}) is alive on the WAN{f', which knows {known}' if known else ''}, so its names"
+                " are not answered and nothing fails over to it; see `consul members -wan` on servers of both sites, and let 8302 tcp and udp and 8300 tcp"
+                " pass between all of them, in both directions"
+            )
+    return problems
+
+
 def trailing(state: ClusterState, servers: t.Sequence[Server]) -> list[str]:
     """Which servers are well for autopilot and still lack much of the Raft log, as after a start."""
     health = {str(server.get("Name")): server for server in (state.autopilot or {}).get("Servers") or () if server.get("Healthy")}

@@ -23,6 +23,23 @@ options:
         an agent enters itself again within two minutes.
     type: bool
     default: false
+  datacenters:
+    description:
+      - Other data centres that this one is to be joined with over the WAN. A server also waits, for 10 seconds at most, until one server of each of them and
+        every server of its own is alive there. What is missing then is a warning, because it may be the other site that is down.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: [The name of the data centre.]
+        type: str
+        required: true
+      servers:
+        description: [The addresses of its servers.]
+        type: list
+        elements: str
+        required: true
 attributes:
   check_mode:
     description: Can run in check mode. There it looks once, does not wait, and only warns.
@@ -74,19 +91,43 @@ problems:
 """
 
 import time
+import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import evaluate, is_leader
+from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import ConsulApi, Server, evaluate, is_leader, wan_problems
 from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of, journal, servers_of, with_remedy
 
 POLL_SECONDS = 0.25
+WAN_SECONDS = 10.0
+
+
+def join_of_others(api: ConsulApi, servers: list[Server], datacenter: str, others: dict[str, list[str]], patience: float) -> list[str]:
+    """What keeps this data centre and others from being joined, after some patience."""
+    started = time.monotonic()
+    while True:
+        problems = wan_problems(api.optional("/v1/agent/members?wan=1"), datacenter, servers, others)
+        if not problems or time.monotonic() - started > patience:
+            return problems
+        time.sleep(POLL_SECONDS)
 
 
 def main() -> None:
     """Entry point of the module."""
-    module = AnsibleModule(argument_spec={**ARGUMENTS, "catalogue": {"type": "bool", "default": False}}, supports_check_mode=True)
-    params = module.params
+    module = AnsibleModule(
+        argument_spec={
+            **ARGUMENTS,
+            "catalogue": {"type": "bool", "default": False},
+            "datacenters": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"name": {"type": "str", "required": True}, "servers": {"type": "list", "elements": "str", "required": True}},
+            },
+        },
+        supports_check_mode=True,
+    )
+    params: dict[str, t.Any] = module.params
     api, servers = api_of(module), servers_of(module)
     started = time.monotonic()
     while True:
@@ -106,6 +147,9 @@ def main() -> None:
             ),
             problems=problems,
         )
+    others = {entry["name"]: entry["servers"] for entry in params["datacenters"]}
+    if others and not problems and params["mode"] == "server":
+        problems = join_of_others(api, servers, str((state.config or {}).get("Datacenter")), others, 0 if module.check_mode else WAN_SECONDS)
     for problem in problems:
         module.warn(f"{params['node']}: {problem}")
     module.exit_json(

@@ -38,6 +38,9 @@ options:
     description: [A command that takes longer is ended.]
     type: int
     default: 60
+  apart_directory:
+    description: The configuration directory of another process. It is not touched, and the result tells whether it is there.
+    type: path
   templates:
     description: [The templates of this process.]
     type: list
@@ -56,6 +59,9 @@ options:
         description: [The file to render. Its directory must exist and O(user) must be able to write into it.]
         type: str
         required: true
+      initial:
+        description: What is written to O(templates[].destination) when it does not exist, for those who read it before it is rendered for the first time.
+        type: str
       perms:
         description: The mode of the rendered file, four octal digits.
         type: str
@@ -103,6 +109,10 @@ missing:
   description: Destinations that do not exist.
   type: list
   elements: str
+  returned: success
+apart:
+  description: Whether there is a configuration in O(apart_directory).
+  type: bool
   returned: success
 removed:
   description: Files of an earlier configuration that were removed.
@@ -236,6 +246,20 @@ class Writer:
                 raise
         return {"before_header": file.path, "after_header": file.path, "before": before or "", "after": file.text}
 
+    def begin(self, path: str, text: str, mode: int) -> None:
+        """What a rendered file begins with; consul-template, which is its owner, replaces it. Never over a file that has come meanwhile."""
+        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as target:
+                target.write(text)
+            os.chown(temporary, self.uid, self.gid)
+            os.chmod(temporary, mode)
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(temporary)
+
 
 def main() -> None:
     """Entry point of the module."""
@@ -245,6 +269,7 @@ def main() -> None:
             "executable": {"type": "path", "default": "/usr/local/bin/consul-template"},
             "user": {"type": "str", "default": "consul-template"},
             "settings": {"type": "dict", "default": {}},
+            "apart_directory": {"type": "path"},
             "command_timeout": {"type": "int", "default": 60},
             "templates": {
                 "type": "list",
@@ -256,6 +281,7 @@ def main() -> None:
                     "destination": {"type": "str", "required": True},
                     "perms": {"type": "str", "default": "0644"},
                     "command": {"type": "str"},
+                    "initial": {"type": "str"},
                 },
             },
         },
@@ -280,7 +306,12 @@ def main() -> None:
         diffs.append({"before_header": path, "after_header": f"{path} (removed)", "before": read(path) or "", "after": ""})
         if not module.check_mode:
             os.unlink(path)
-    missing = [path for path in wanted.destinations if not os.path.exists(path)]
+    begun = [template for template in params["templates"] if template["initial"] is not None and not os.path.exists(template["destination"])]
+    for template in begun:
+        diffs.append({"before_header": template["destination"], "after_header": template["destination"], "before": "", "after": template["initial"]})
+        if not module.check_mode:
+            writer.begin(template["destination"], template["initial"], int(template["perms"], 8))
+    missing = [path for path in wanted.destinations if not os.path.exists(path) and path not in [template["destination"] for template in begun]]
     if missing:
         diffs.append({"before": "", "after": "".join(f"{path} will be rendered\n" for path in missing)})
     module.exit_json(
@@ -288,6 +319,7 @@ def main() -> None:
         files=[file.path for file in wanted.files if not file.executable],
         commands=list(wanted.commands),
         missing=missing,
+        apart=bool(params["apart_directory"] and os.path.isdir(params["apart_directory"])),
         removed=removed,
         diff=diffs,
     )

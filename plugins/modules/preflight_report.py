@@ -69,6 +69,20 @@ options:
     description: [The domain below which services are exposed.]
     type: str
     default: ""
+  wan_datacenters:
+    description: [The other data centres.]
+    type: list
+    elements: dict
+    default: []
+  prepared_queries:
+    description: [The prepared queries.]
+    type: list
+    elements: dict
+    default: []
+  secure:
+    description: [Whether Consul guards its gossip, RPC and API.]
+    type: bool
+    default: false
   recursors:
     description: [Name servers that Consul is told to ask.]
     type: list

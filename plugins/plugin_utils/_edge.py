@@ -225,6 +225,21 @@ _INTERNAL = (
     ),
 )
 
+_REMOTE_SERVICE = (
+    Option("name", "service", ("Name of the service, as the catalogue of the other data centre has it.",), required=True),
+    Option("datacenter", "datacenter", ("Name of the other data centre. The one of the edge node must be joined with it.",), required=True),
+    Option(
+        "use",
+        "choice",
+        (
+            "When the instances there get traffic. With V(backup) only while no instance of the service here answers, which each request finds out anew.",
+            "With V(always) like those here.",
+        ),
+        default="backup",
+        choices=("backup", "always"),
+    ),
+)
+
 SCHEMA: tuple[Option, ...] = (
     Option(
         "domain",
@@ -422,6 +437,23 @@ SCHEMA: tuple[Option, ...] = (
         ("Services for callers inside, on every node that has this: they get balancing and another try where bare DNS answers give one address.",),
         suboptions=_INTERNAL,
     ),
+    Option(
+        "remote_services",
+        "list",
+        (
+            "Services that also, or only, have instances in another data centre. Their tags and service meta count there as they do here.",
+            "P(trinode.platform.edge_datacenters#filter) gives the sources that fetch them, for a consul-template of its own.",
+        ),
+        default=(),
+        elements="dict",
+        suboptions=_REMOTE_SERVICE,
+    ),
+    Option(
+        "remote_directory",
+        "directory",
+        ("Directory in which each other data centre of O(_input.remote_services) has a file with its instances, C(datacenter-NAME.json).",),
+        default="/var/lib/nginx-edge/staging",
+    ),
     Option("tls", "dict", ("TLS that the edge ends itself, in front of HTTP services.",), suboptions=_TLS),
     Option(
         "proxy_protocol",
@@ -476,6 +508,8 @@ _LOG = re.compile(r"off|/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0
 _HEADER = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?)?")
 _COOKIE = re.compile(r"[A-Za-z0-9_]{0,64}")
 _CERTIFICATE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+_SERVICE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
+_DATACENTER = re.compile(r"[a-z0-9_-]{1,63}")
 _CERTIFICATE_HOST = re.compile(r"\*|[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 # Short, because the path of a unix socket has at most 107 characters.
 _DIRECTORY = re.compile(r"(?=.{2,64}\Z)(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
@@ -592,6 +626,8 @@ def _value(option: Option, kind: str, value: t.Any, context: dict[str, t.Any]) -
         "header": (_HEADER, "a header name of letters, digits and hyphens, or an empty string"),
         "cookie": (_COOKIE, "a cookie name of letters, digits and underscores, or an empty string"),
         "certificate": (_CERTIFICATE_NAME, "at most 32 lower-case letters, digits and hyphens, with a letter or digit at both ends"),
+        "service": (_SERVICE, "at most 63 letters, digits, hyphens and underscores, with a letter or digit at both ends"),
+        "datacenter": (_DATACENTER, "at most 63 lower-case letters, digits, hyphens and underscores"),
         "directory": (_DIRECTORY, "an absolute path of at most 64 letters, digits, dots, hyphens and underscores, without a slash at its end"),
     }
     return _pattern(value, *patterns[kind])
@@ -669,6 +705,24 @@ def _check_certificates(checked: dict[str, t.Any]) -> list[str]:
     return errors
 
 
+def _check_remote(checked: dict[str, t.Any]) -> list[str]:
+    """A service of a data centre can't be there twice."""
+    errors: list[str] = []
+    seen: dict[tuple[str, str], int] = {}
+    for number, remote in enumerate(checked["remote_services"]):
+        first = seen.setdefault((remote["name"], remote["datacenter"]), number)
+        if first != number:
+            errors.append(f"remote_services[{number}]: {_shown(remote['name'])} is not allowed, remote_services[{first}] is the same service there")
+    return errors
+
+
+def remote_datacenters(edge: t.Any) -> list[str]:
+    """The data centres that a description, checked or not, takes services from."""
+    services = edge.get("remote_services") if isinstance(edge, t.Mapping) else None
+    named = [service.get("datacenter") for service in services if isinstance(service, t.Mapping)] if isinstance(services, (list, tuple)) else []
+    return list(dict.fromkeys(name for name in named if isinstance(name, str)))
+
+
 def _check_internal(checked: dict[str, t.Any]) -> list[str]:
     """The internal side must be apart from the public one; fills in its domain."""
     internal, errors = checked["internal"], []
@@ -698,7 +752,7 @@ def check_edge(edge: t.Any) -> dict[str, t.Any]:
             errors.append(f"tls_port: {checked['tls_port']} is not allowed, it must differ from http_port")
         if checked["tcp_tag"] == checked["tls_tag"]:
             errors.append(f"tls_tag: {_shown(checked['tls_tag'])} is not allowed, it must differ from tcp_tag")
-        errors += [*_check_certificates(checked), *_check_internal(checked)]
+        errors += [*_check_certificates(checked), *_check_internal(checked), *_check_remote(checked)]
     if errors:
         raise EdgeError(errors)
     return checked

@@ -19,6 +19,7 @@ def edge_connections(edge: t.Any) -> int:
     """Connections to Consul that one consul-template keeps open for an edge, at most; raises ``EdgeError`` on a wrong description.
 
     Counted in the sources themselves, so that no question can be forgotten here: one for the list of services, and one for each service that a
-    question is asked about. The same question of two sources is one."""
+    question is asked about. The same question of two sources is one. A service of another data centre is one question of the process that fetches it."""
     questions = set(_QUESTION.findall(http_template(edge) + tcp_template(edge)))
-    return 1 + len(questions) * int(check_edge(edge)["max_services"])
+    settings = check_edge(edge)
+    return 1 + len(questions) * int(settings["max_services"]) + len(settings["remote_services"])

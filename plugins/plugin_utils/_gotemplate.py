@@ -152,12 +152,89 @@ _NAME = r"""
 {{- end }}"""
 NAME_CHECK = _NAME.replace("@NAME_LENGTH@", str(NAME_LENGTH)).replace("@NAME@", f"`{NAME}`")
 
+# Instances of other data centres, from files that a process of its own keeps: a question to a data centre that is away is not answered, and consul-template
+# renders a source only when all of its questions are. What was known last stays in the file. Leaves $remote and $spares, lists of instances by the name of
+# the service, and $offered, these services like those of the catalogue, without the tags that the catalogue has for them.
+_REMOTE = r"""
+{{- $remote := sprig_dict }}
+{{- $spares := sprig_dict }}
+{{- $offers := sprig_dict }}
+@FILES@
+{{- range services }}
+{{- $tags := index $offers .Name }}
+{{- if $tags }}{{ range .Tags }}{{ $_ := sprig_unset $tags . }}{{ end }}{{ end }}
+{{- end }}
+{{- $offered := sprig_list }}
+{{- range $name, $tags := $offers }}{{ $offered = sprig_append $offered (sprig_dict "Name" $name "Tags" (sprig_keys $tags)) }}{{ end }}"""
+_REMOTE_FILE = r"""
+{{- with sprig_dict @USES@ }}
+{{- $uses := . }}
+{{- range $name, $instances := file "@PATH@" | parseJSON }}
+{{- $use := index $uses $name }}
+{{- if $use }}
+{{- $tags := or (index $offers $name) (sprig_dict) }}
+{{- $list := sprig_list }}
+{{- range $instances }}
+{{- $weights := sprig_dict "Passing" (sprig_int .Weights.Passing) "Warning" (sprig_int .Weights.Warning) }}
+{{- $list = sprig_append $list (sprig_dict "Name" .Name "ID" .ID "Address" .Address "Port" (sprig_int .Port) "Status" .Status
+      "Tags" (or .Tags (sprig_list)) "ServiceMeta" (or .ServiceMeta (sprig_dict)) "Weights" $weights) }}
+{{- range .Tags }}{{ $_ := sprig_set $tags . true }}{{ end }}
+{{- end }}
+{{- $_ := sprig_set $offers $name $tags }}
+{{- $to := $spares }}
+{{- if eq $use "always" }}{{ $to = $remote }}{{ end }}
+{{- $_ := sprig_set $to $name (sprig_concat (or (index $to $name) (sprig_list)) $list) }}
+{{- end }}
+{{- end }}
+{{- end }}"""
+# All instances of a service with a tag: the own ones and those that are used like them, then those for the time when none of these answers ($spare).
+_EACH_REMOTE = r"""
+{{- range $spare, $instances := sprig_list (sprig_concat (service (printf "@TAG@.%s|any" $name)) (or (index $remote $name) (sprig_list)))
+      (or (index $spares $name) (sprig_list)) }}
+{{- range @VARIABLE@$instances }}"""
+_EACH_REMOTE_END = r"""
+{{- end }}
+{{- end }}"""
+
+
+def remote_file(settings: dict[str, t.Any], datacenter: str) -> str:
+    """The file with the instances of another data centre."""
+    return f"{settings['remote_directory']}/datacenter-{datacenter}.json"
+
+
+def _remote_defines(settings: dict[str, t.Any]) -> str:
+    if not settings["remote_services"]:
+        return ""
+    files = []
+    for datacenter in dict.fromkeys(remote["datacenter"] for remote in settings["remote_services"]):
+        uses = [f'"{remote["name"]}" "{remote["use"]}"' for remote in settings["remote_services"] if remote["datacenter"] == datacenter]
+        files.append(fill(_REMOTE_FILE, uses=" ".join(uses), path=remote_file(settings, datacenter)))
+    return fill(_REMOTE, files="".join(files))
+
+
+def each_instance(settings: dict[str, t.Any], tag: str, variable: str = "") -> tuple[str, str]:
+    """What begins and ends the work on all instances of $name with the tag."""
+    if not settings["remote_services"]:
+        return f'\n{{{{- range {variable}service (printf "{tag}.%s|any" $name) }}}}', "\n{{- end }}"
+    return fill(_EACH_REMOTE, tag=tag, variable=variable), _EACH_REMOTE_END
+
+
+def all_services(settings: dict[str, t.Any]) -> str:
+    """The list of services with their tags."""
+    return "sprig_concat services $offered" if settings["remote_services"] else "services"
+
+
+def if_remote(settings: dict[str, t.Any], text: str) -> str:
+    """The text, where there are services of other data centres."""
+    return f"\n{text}" if settings["remote_services"] else ""
+
+
 # Who gets which host name, as the map $claims of first label to service name. A name written in lower case comes first, the others in
 # byte order, whatever their health: a name is never taken from its owner because the owner is ill.
 _CLAIMS = r"""
 {{- $claims := sprig_dict }}
 {{- $names := sprig_dict }}
-{{- range services }}
+{{- range @SERVICES@ }}
 {{- if .Tags | contains "@TAG@" }}
 @NAME_CHECK@
 {{- $label := toLower .Name }}
@@ -179,7 +256,7 @@ _CLAIMS = r"""
 # The same names without a word about the losers: for a side that only has to keep off what is another's.
 _OWNERS = r"""
 {{- $owners := sprig_dict }}
-{{- range services }}
+{{- range @SERVICES@ }}
 {{- if .Tags | contains "@TAG@" }}
 @NAME_CHECK@
 {{- $label := toLower .Name }}
@@ -206,12 +283,13 @@ def _host_rules(settings: dict[str, t.Any]) -> str:
 
 def host_claims(tag: str, settings: dict[str, t.Any], scope: Scope) -> str:
     """Gives host names to the services that have the tag; leaves $claims. The description's rules are about names below the public domain."""
-    return fill(_CLAIMS, tag=tag, name_check=NAME_CHECK, skip=scope.skip, host_rules=_host_rules(settings) if scope.domain == settings["domain"] else "")
+    host_rules = _host_rules(settings) if scope.domain == settings["domain"] else ""
+    return fill(_CLAIMS, tag=tag, name_check=NAME_CHECK, skip=scope.skip, host_rules=host_rules, services=all_services(settings))
 
 
 def host_owners(tag: str, settings: dict[str, t.Any]) -> str:
     """Which service with the tag has which host name, without reporting anything; leaves $owners."""
-    return fill(_OWNERS, tag=tag, name_check=NAME_CHECK, host_rules=_host_rules(settings))
+    return fill(_OWNERS, tag=tag, name_check=NAME_CHECK, host_rules=_host_rules(settings), services=all_services(settings))
 
 
 def certificate_of(settings: dict[str, t.Any]) -> str:
@@ -374,6 +452,21 @@ def upstream_servers(variable: str, settings: dict[str, t.Any], more: str = "") 
     return fill(_UPSTREAM_SERVERS, map=variable, more=more, max_fails=settings["max_fails"], fail_timeout=settings["fail_timeout"])
 
 
+_SPARE_REPORT = r"""
+{{- if $spares_here }}
+{{- $shown = $spares_here }}
+{{- if gt (len $spares_here) 20 }}{{ template "some" $spares_here }}{{ $shown = scratch.Get "some" }}{{ end }}
+{{- $_ := sprig_set $report "backups" (len $spares_here) }}
+{{- $_ := sprig_set $report "backup_servers" $shown }}
+@WARNS@
+{{- end }}"""
+
+
+def spare_report(settings: dict[str, t.Any], kind: str) -> str:
+    """Adds the servers that are used when no other answers, $spares_here, to $report; leaves $shown changed."""
+    return fill(_SPARE_REPORT, warns=warns(settings, kind)) if settings["remote_services"] else ""
+
+
 def zone_size(count: str) -> str:
     """Memory for so many servers: nginx puts some 50 into 64k."""
     return f"{{{{ if lt {count} 32 }}}}64{{{{ else }}}}{{{{ multiply 64 (add 1 (divide 32 {count})) }}}}{{{{ end }}}}k"
@@ -394,6 +487,7 @@ def common_defines(side: str, settings: dict[str, t.Any]) -> str:
             ),
             fill(_ADDRESS, ipv4=go_string(IPV4), ipv6=go_string(IPV6), loopback=loopback),
             fill(_SERVERS, max_fails=settings["max_fails"], fail_timeout=settings["fail_timeout"]),
+            _remote_defines(settings),
         ]
     )
 

@@ -16,12 +16,15 @@ from ._gotemplate import (
     Scope,
     certificate_of,
     common_defines,
+    each_instance,
     fill,
     go_string,
     host_claims,
     host_owners,
+    if_remote,
     instance_check,
     scopes,
+    spare_report,
     tls_socket,
     upstream_servers,
     warned,
@@ -192,8 +195,9 @@ _SERVICES = r"""
 {{- $share := 101 }}
 {{- $mixed := false }}
 {{- $first := 0 }}
+@SPARES@
 @HTTPS_BEGIN@
-{{- range $instance := service (printf "@HTTP_TAG@.%s|any" $name) }}
+@EACH@
 {{- if and (eq .Name $name) (.Tags | contains "@HTTP_TAG@") }}
 @INSTANCE@
 {{- $group := $stable }}
@@ -210,12 +214,14 @@ _SERVICES = r"""
 {{- else if not $why }}{{ $why = "meta edge_canary must be true or false" }}
 {{- end }}
 {{- end }}
+@SPARE@
 @HTTPS_ASKED@
 {{- $others := 0 }}
 {{- if $canary }}{{ $others = len $canary }}{{ end }}
 {{- if $why }}
 {{- else if index $stable $server }}{{ $why = "another instance of the service has this address and port" }}
 {{- else if and $others (index $canary $server) }}{{ $why = "another instance of the service has this address and port" }}
+@SPARE_WHY@
 {{- else if ge (len $stable) (subtract $others @MAX_INSTANCES@) }}{{ $why = "max_instances are already used" }}
 {{- end }}
 {{- if $why }}
@@ -229,9 +235,10 @@ _SERVICES = r"""
 @VERSION@
 {{- end }}
 {{- end }}
-{{- end }}
+@EACH_END@
 {{- if gt $share 100 }}{{ $share = @SHARE@ }}{{ end }}
 {{- if not $stable }}{{ $stable = $canary }}{{ $canary = sprig_dict }}{{ end }}
+@SPARE_TAKEN@
 @HTTPS_END@
 {{- if not $stable }}
 {{- template "skip" (sprig_dict "kind" "skipped" "side" "http"@REPORT@ "service" $name "host" (printf "%s.@DOMAIN@" $label) "answer" 503
@@ -254,10 +261,12 @@ _SERVICES = r"""
 {{- $_ := sprig_set $report "canary_servers" $shown }}
 @WARNS@
 {{- end }}
+@SPARE_REPORT@
 #! {{ toJSON $report }}
 upstream @PREFIX@http_{{ $label }} {
     zone @PREFIX@http_{{ $label }} @ZONE@;
 @STABLE@
+@SPARE_SERVERS@
 @KEEPALIVE@
 }
 {{- if $canary }}
@@ -265,6 +274,7 @@ upstream @PREFIX@http_{{ $label }}.canary {
     zone @PREFIX@http_{{ $label }}.canary @ZONE_CANARY@;
 @CANARY@
 @BACKUP@
+@SPARE_SERVERS@
 @KEEPALIVE@
 }
 {{- end }}
@@ -272,6 +282,15 @@ upstream @PREFIX@http_{{ $label }}.canary {
 {{- end }}
 {{- end }}
 {{- end }}"""
+
+# Instances of another data centre for the time when none here answers: nginx's word for such a server is "backup". They take no part in a gray release.
+_SPARES = "{{- $spares_here := sprig_dict }}"
+_SPARE = "{{- if $spare }}{{ $group = $spares_here }}{{ $asked = 101 }}{{ end }}"
+_SPARE_WHY = r"""{{- else if $spare }}
+{{- if index $spares_here $server }}{{ $why = "another instance of the service has this address and port" }}
+{{- else if ge (len $spares_here) @MAX_INSTANCES@ }}{{ $why = "max_instances are already used" }}
+{{- end }}"""
+_SPARE_TAKEN = "{{- if not $stable }}{{ $stable = $spares_here }}{{ $spares_here = sprig_dict }}{{ end }}"
 
 # The servers of one service, by what they listen on.
 _NO_INSTANCE = r"""
@@ -511,6 +530,7 @@ def _services(settings: dict[str, t.Any], scope: Scope, tag: str, real_ip: str) 
     keepalive = ""
     if settings["keepalive"]:
         keepalive = "\n".join(f"    {name} {settings[name]};" for name in ("keepalive", "keepalive_timeout", "keepalive_requests"))
+    begin, end = each_instance(settings, tag, "$instance := ")
     return fill(
         _SERVICES,
         claims=host_claims(tag, settings, scope),
@@ -521,8 +541,16 @@ def _services(settings: dict[str, t.Any], scope: Scope, tag: str, real_ip: str) 
         version=VERSION_COUNT,
         warned=warned(settings, go_string(f"{scope.prefix}http")),
         warns=warns(settings, go_string(f"{scope.prefix}http")),
-        zone=zone_size("(len $stable)"),
-        zone_canary=zone_size("(add (len $stable) (len $canary))"),
+        each=begin,
+        each_end=end,
+        spares=if_remote(settings, _SPARES),
+        spare=if_remote(settings, _SPARE),
+        spare_why=if_remote(settings, fill(_SPARE_WHY, max_instances=settings["max_instances"])),
+        spare_taken=if_remote(settings, _SPARE_TAKEN),
+        spare_report=spare_report(settings, go_string(f"{scope.prefix}http")),
+        spare_servers=if_remote(settings, upstream_servers("$spares_here", settings, " backup")),
+        zone=zone_size("(add (len $stable) (len $spares_here))" if settings["remote_services"] else "(len $stable)"),
+        zone_canary=zone_size(f"(add (len $stable) {'(add (len $canary) (len $spares_here))' if settings['remote_services'] else '(len $canary)'})"),
         stable=upstream_servers("$stable", settings),
         canary=upstream_servers("$canary", settings),
         backup=upstream_servers("$stable", settings, " backup"),

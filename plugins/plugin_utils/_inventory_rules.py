@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import typing as t
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ansible_collections.trinode.platform.plugins.module_utils._consul_prepared_query import faults
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import Node
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -45,6 +46,11 @@ class Names:
     edge_domain: str
     recursors: Sequence[str] = ()
     allow_single_server: bool = False
+    # Other data centres as {name, servers}, prepared queries, whether Consul is guarded, and the data centres from which the edge takes services.
+    others: Sequence[Mapping[str, t.Any]] = ()
+    queries: Sequence[Mapping[str, t.Any]] = ()
+    secure: bool = False
+    edge_datacenters: Sequence[str] = ()
 
 
 def name_fault(name: str) -> str:
@@ -240,9 +246,69 @@ def naming_problems(nodes: Sequence[Node], names: Names) -> Iterator[Problem]:
             )
 
 
+def datacenter_problems(nodes: Sequence[Node], names: Names) -> Iterator[Problem]:
+    """The other data centres, and what is wanted of them."""
+    own = {_canonical(node): node for node in nodes if _canonical(node)}
+    seen: set[str] = set()
+    holders: dict[str, str] = {}
+    families = {ipaddress.ip_address(address).version for address in own}
+    listed = [(str(other.get("name") or ""), other.get("servers") or ()) for other in names.others]
+    for name, servers in listed:
+        if not _DATACENTER.fullmatch(name) or len(name) > 63:
+            yield _wan(
+                f"the data centre name {name!r} is not 1 to 63 lower-case letters, digits and hyphens", "write it as that site's platform_datacenter has it"
+            )
+        elif name == names.datacenter:
+            yield _wan(f"the other data centre {name} is this one's own platform_datacenter", "give each site a platform_datacenter of its own")
+        elif name in seen:
+            yield _wan(f"the data centre {name} is there twice", "put all of its servers into one entry")
+        seen.add(name)
+        if isinstance(servers, str) or not servers:
+            yield _wan(f"the data centre {name} has no list of servers", "name the addresses of its Consul servers")
+            continue
+        for server in servers:
+            fault = address_fault(str(server))
+            address = "" if fault else str(ipaddress.ip_address(str(server)))
+            if fault:
+                yield _wan(f"the server {str(server)!r} of the data centre {name} {fault}", "name that site's Consul servers by their platform_address")
+            elif address in own:
+                yield _wan(f"the server {server} of the data centre {name} is {own[address].host} of this one", "name that site's Consul servers")
+            elif address in holders:
+                where = "twice in" if holders[address] == name else f"in {holders[address]} and in"
+                yield _wan(f"the server {server} is {where} the data centre {name}", "name it once, where it belongs")
+            elif families and ipaddress.ip_address(address).version not in families:
+                yield _wan(f"the server {server} of the data centre {name} is of another address family than this site", "use one family on both sites")
+            if address:
+                holders.setdefault(address, name)
+    if listed and names.secure:
+        yield _wan(
+            "platform_security is secure, which cannot be joined with other data centres yet: there is no key of the WAN gossip, no trust between the"
+            " authorities of the sites, and no token that both sites know",
+            "leave platform_wan_datacenters out, or run all sites with platform_security: open in a network of your own",
+        )
+    for name in dict.fromkeys(names.edge_datacenters):
+        if name == names.datacenter:
+            yield Problem(
+                "", "edge", f"the edge takes services from the data centre {name}, which is this one", "name another one in platform_edge.remote_services"
+            )
+        elif name not in seen:
+            yield Problem(
+                "",
+                "edge",
+                f"the edge takes services from the data centre {name}, which is none of platform_wan_datacenters",
+                "add it there, or correct platform_edge.remote_services",
+            )
+    for text in faults(names.queries, names.datacenter, [name for name, _servers in listed]):
+        yield Problem("", "prepared_query", text, "correct platform_prepared_queries")
+
+
+def _wan(message: str, remedy: str) -> Problem:
+    return Problem("", "wan", message, remedy)
+
+
 def inventory_problems(nodes: Sequence[Node], names: Names) -> list[Problem]:
     """All rules."""
-    return [*server_problems(nodes, names.allow_single_server), *node_problems(nodes), *naming_problems(nodes, names)]
+    return [*server_problems(nodes, names.allow_single_server), *node_problems(nodes), *naming_problems(nodes, names), *datacenter_problems(nodes, names)]
 
 
 def inventory_warnings(nodes: Sequence[Node], names: Names) -> list[Problem]:

@@ -19,13 +19,17 @@ from ._gotemplate import (
     TRUE,
     VERSION_COUNT,
     Scope,
+    all_services,
     common_defines,
+    each_instance,
     fill,
     go_ranges,
     go_string,
     host_claims,
+    if_remote,
     instance_check,
     scopes,
+    spare_report,
     tls_socket,
     upstream_servers,
     warned,
@@ -70,7 +74,7 @@ _PORT = r"""
 _NAMES = r"""
 {{- $owners := sprig_dict }}
 {{- $suffixes := sprig_dict }}
-{{- range services }}
+{{- range @SERVICES@ }}
 {{- if .Tags | contains "@TCP_TAG@" }}
 @NAME_CHECK@
 {{- if $why }}
@@ -85,11 +89,11 @@ _NAMES = r"""
 {{- if $suffix }}
 {{- if not (index $checked $suffix) }}{{ template "@SKIP@port" (sprig_dict "cache" $checked "port" $suffix) }}{{ end }}
 {{- if and (eq (index $checked $suffix) "-") (not (index $owners $suffix)) }}
-{{- range service (printf "@TCP_TAG@.%s|any" $name) }}
+@EACH@
 {{- if and (eq .Name $name) (.Tags | contains "@TCP_TAG@") (not (index .ServiceMeta "edge_port")) }}
 {{- $_ := sprig_set $owners $suffix $name }}{{ break }}
 {{- end }}
-{{- end }}
+@EACH_END@
 {{- end }}
 {{- end }}
 {{- end }}
@@ -102,7 +106,7 @@ _SERVICES = r"""
 {{- range $name, $suffix := $suffixes }}
 {{- $ports := sprig_dict }}
 {{- $lost := sprig_dict }}
-{{- range service (printf "@TCP_TAG@.%s|any" $name) }}
+@EACH@
 {{- if and (eq .Name $name) (.Tags | contains "@TCP_TAG@") }}
 {{- $port := $suffix }}
 {{- with index .ServiceMeta "edge_port" }}{{ $port = . }}{{ end }}
@@ -128,7 +132,9 @@ _SERVICES = r"""
 {{- $here := index $ports $port }}
 {{- $servers := $here.servers }}
 {{- $versions := $here.versions }}
+@SPARE@
 @INSTANCE@
+@SPARE_WHY@
 {{- $proxy := @PROXY_PROTOCOL@ }}
 {{- with index .ServiceMeta "edge_proxy_protocol" }}
 {{- if regexMatch @TRUE@ . }}{{ $proxy = 1 }}
@@ -144,9 +150,10 @@ _SERVICES = r"""
 {{- end }}
 {{- end }}
 {{- end }}
-{{- end }}
+@EACH_END@
 {{- range $port, $here := $ports }}
 {{- $servers := $here.servers }}
+@SPARE_TAKEN@
 {{- $mixed := $here.mixed }}
 {{- if not $servers }}
 {{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp"@REPORT_SCOPE@ "service" $name "port" (parseInt $port) "reason" "no usable instance") }}
@@ -165,7 +172,7 @@ server {
 @GUARD@
     proxy_pass {{ $upstream }};
 @SERVER@
-{{- if eq $here.proxied (len $servers) }}
+{{- if eq $here.proxied @TOTAL@ }}
     proxy_protocol on;
 {{- end }}
 }
@@ -187,16 +194,19 @@ _TLS = r"""
 {{- $versions := sprig_dict }}
 {{- $mixed := false }}
 {{- $first := 0 }}
-{{- range service (printf "@TLS_TAG@.%s|any" $name) }}
+@SPARES@
+@EACH@
 {{- if and (eq .Name $name) (.Tags | contains "@TLS_TAG@") }}
 @INSTANCE@
+@SPARE@
 @ADD@
 {{- if $why }}
 {{- else if not $first }}{{ $first = $weight }}
 {{- else if ne $first $weight }}{{ $mixed = true }}
 {{- end }}
 {{- end }}
-{{- end }}
+@EACH_END@
+@SPARE_TAKEN@
 {{- if not $servers }}
 {{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp" "service" $name "host" $host "port" @TLS_PORT@ "reason" "no usable instance") }}
 {{- else }}
@@ -309,6 +319,7 @@ _REPORT = r"""
 {{- if gt (len $servers) 20 }}{{ template "some" $servers }}{{ $shown = scratch.Get "some" }}{{ end }}
 {{- $_ := sprig_set $report "servers" $shown }}
 @WARNS@
+@SPARE_REPORT@
 {{- if $versions }}{{ $_ := sprig_set $report "versions" $versions }}{{ end }}
 #! {{ toJSON $report }}"""
 
@@ -317,7 +328,25 @@ upstream {{ $upstream }} {
     zone {{ $upstream }} @ZONE@;
     least_conn;
 @SERVERS@
+@SPARE_SERVERS@
 }"""
+
+# Instances of another data centre for the time when none here answers: nginx's word for such a server is "backup".
+_SAME_PLACE = '{{ $why = "another instance of the service has this address and port" }}'
+_PORT_SPARE = r"""{{- if $spare }}
+{{- if not (index $here "spares") }}{{ $_ := sprig_set $here "spares" (sprig_dict) }}{{ end }}
+{{- $servers = $here.spares }}
+{{- end }}"""
+_PORT_SPARE_WHY = "{{- if and $spare (not $why) (index $here.servers $server) }}" + _SAME_PLACE + "{{ end }}"
+_PORT_SPARE_TAKEN = r"""{{- $spares_here := or (index $here "spares") (sprig_dict) }}
+{{- if not $servers }}{{ $servers = $spares_here }}{{ $spares_here = sprig_dict }}{{ end }}"""
+_TLS_SPARES = "{{- $spares_here := sprig_dict }}"
+_TLS_SPARE = (
+    "{{- if and $spare (not $why) (index $servers $server) }}"
+    + _SAME_PLACE
+    + "{{ end }}\n{{- $servers := $servers }}\n{{- if $spare }}{{ $servers = $spares_here }}{{ end }}"
+)
+_TLS_SPARE_TAKEN = "{{- if not $servers }}{{ $servers = $spares_here }}{{ $spares_here = sprig_dict }}{{ end }}"
 
 _FOOTER = r"""
 @SERVICE_MAP@
@@ -392,6 +421,7 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
     more = "" if inside else " so_keepalive=on"
     guard = [f"    allow {network};" for network in inside["allowed_networks"]] + ["    deny all;"] if inside else []
     blocks = _blocks(settings, scope, "$port")
+    begin, end = each_instance(settings, tag)
     return "".join(
         [
             fill(
@@ -408,6 +438,9 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
                 name_check=NAME_CHECK,
                 name_with_port=go_string(NAME_WITH_PORT),
                 max_services=settings["max_services"],
+                services=all_services(settings),
+                each=begin,
+                each_end=end,
             ),
             fill(
                 _SERVICES,
@@ -422,6 +455,12 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
                 listen="\n".join(f"    listen {address}{{{{ $port }}}}{more};" for address in scope.listen),
                 guard="\n".join(guard),
                 server=server,
+                each=begin,
+                each_end=end,
+                spare=if_remote(settings, _PORT_SPARE),
+                spare_why=if_remote(settings, _PORT_SPARE_WHY),
+                spare_taken=if_remote(settings, _PORT_SPARE_TAKEN),
+                total="(add (len $servers) (len $spares_here))" if settings["remote_services"] else "(len $servers)",
                 **blocks,
             ),
         ]
@@ -432,8 +471,13 @@ def _blocks(settings: dict[str, t.Any], scope: Scope, kind: str) -> dict[str, t.
     return {
         "instance": instance_check(settings),
         "add": fill(_ADD, skip=scope.skip, max_instances=settings["max_instances"], version=VERSION_COUNT, warned=warned(settings, kind)),
-        "report": fill(_REPORT, warns=warns(settings, kind)),
-        "upstream": fill(_UPSTREAM, zone=zone_size("(len $servers)"), servers=upstream_servers("$servers", settings)),
+        "report": fill(_REPORT, warns=warns(settings, kind), spare_report=spare_report(settings, kind)),
+        "upstream": fill(
+            _UPSTREAM,
+            zone=zone_size("(add (len $servers) (len $spares_here))" if settings["remote_services"] else "(len $servers)"),
+            servers=upstream_servers("$servers", settings),
+            spare_servers=if_remote(settings, upstream_servers("$spares_here", settings, " backup")),
+        ),
         "max_services": settings["max_services"],
     }
 
@@ -486,6 +530,7 @@ def tcp_template(edge: t.Any) -> str:
     for name, scope in found.items():
         parts.append(_ports(settings, scope, server))
         if name == "public":
+            begin, end = each_instance(settings, settings["tls_tag"])
             tls_listen = "\n".join(f"    listen {address}{settings['tls_port']} so_keepalive=on;" for address in scope.listen)
             parts.append(
                 fill(
@@ -495,6 +540,11 @@ def tcp_template(edge: t.Any) -> str:
                     tls_port=settings["tls_port"],
                     domain=settings["domain"],
                     tls_servers=_tls_servers(settings, server, tls_listen),
+                    each=begin,
+                    each_end=end,
+                    spares=if_remote(settings, _TLS_SPARES),
+                    spare=if_remote(settings, _TLS_SPARE),
+                    spare_taken=if_remote(settings, _TLS_SPARE_TAKEN),
                     **_blocks(settings, scope, "`tls`"),
                 )
             )

@@ -60,12 +60,12 @@ def poll(what: str, ask: t.Callable[[], t.Any], seconds: float = 20.0) -> t.Any:
 class Consul:
     """A Consul agent in development mode, and what is registered in it."""
 
-    def __init__(self, binary: str, directory: Path, port: int = 0, max_connections: int = 5000, **more: t.Any) -> None:
+    def __init__(self, binary: str, directory: Path, port: int = 0, max_connections: int = 5000, wan: int = -1, dns: int = -1, **more: t.Any) -> None:
         self.port = port or free_port()
-        config = {
+        config: dict[str, t.Any] = {
             "bind_addr": "127.0.0.1",
             "node_name": "edge-under-test",
-            "ports": {"http": self.port, "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_lan": free_port(), "serf_wan": -1, "server": free_port()},
+            "ports": {"http": self.port, "dns": dns, "grpc": -1, "grpc_tls": -1, "serf_lan": free_port(), "serf_wan": wan, "server": free_port()},
             "limits": {"http_max_conns_per_client": max_connections},
             "disable_update_check": True,
             "log_level": "ERROR",

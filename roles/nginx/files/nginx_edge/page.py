@@ -115,10 +115,10 @@ def instances(entry: dict[str, Any], skipped: list[dict[str, Any]]) -> list[tupl
     """(place, weight, share, colour, state) of each instance of a served service: first those that get traffic, then the others of its name."""
     rows = []
     warns = entry.get("warns") if isinstance(entry.get("warns"), dict) else {}
-    for key, group in (("servers", ""), ("canary_servers", "canary, ")):
+    for key, group, number in (("servers", "", "instances"), ("canary_servers", "canary, ", "canaries"), ("backup_servers", "backup, ", "backups")):
         servers = entry.get(key) if isinstance(entry.get(key), dict) else {}
         total = sum(_number(weight) for weight in servers.values())
-        count = _number(entry.get("canaries" if group else "instances"))
+        count = _number(entry.get(number))
         for place, weight in servers.items():
             # A long list is cut in the report, and then shares are not known.
             share = f"{100 * _number(weight) / total:.1f} %" if total and count == len(servers) else ""

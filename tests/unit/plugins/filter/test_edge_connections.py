@@ -33,6 +33,8 @@ INTERNAL = {"listen_addresses": ["172.17.0.1"]}
         # The same tag inside and outside is one question.
         ({"max_services": 10, "internal": {**INTERNAL, "http_tag": "http", "tcp_tag": "tcp"}}, 31),
         ({"max_services": 10, "internal": INTERNAL, "public": False}, 21),
+        # One more for each service of another data centre.
+        ({"max_services": 10, "remote_services": [{"name": "shop", "datacenter": "dc2"}, {"name": "web", "datacenter": "dc2"}]}, 33),
     ],
 )
 def test_connections(options: dict[str, t.Any], connections: int) -> None:

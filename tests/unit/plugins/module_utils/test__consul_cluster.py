@@ -17,6 +17,7 @@ from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster i
     may_restart,
     present,
     split_address,
+    wan_problems,
 )
 
 SERVERS = [Server(f"consul-{number}", f"192.0.2.{number}") for number in (1, 2, 3)]
@@ -127,3 +128,30 @@ def test_a_server_that_is_new_is_not_waited_for() -> None:
 
 def test_nobody_leads_without_a_leader() -> None:
     assert not is_leader(ClusterState(leader=""), "")
+
+
+def wan_member(name: str, datacenter: str, status: int = 1) -> dict[str, t.Any]:
+    return {"Name": f"{name}.{datacenter}", "Status": status, "Tags": {"dc": datacenter}}
+
+
+OWN = [wan_member(server.name, "dc1") for server in SERVERS]
+OTHER = {"dc2": ["198.51.100.1", "198.51.100.2"]}
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ([*OWN, wan_member("consul-1", "dc2")], []),
+        # One that is alive is enough; the others are that site's own business.
+        ([*OWN, wan_member("consul-1", "dc2", 4), wan_member("consul-2", "dc2")], []),
+        (OWN, ["no server of the data centre dc2 (198.51.100.1, 198.51.100.2) is alive on the WAN, so its names are not answered"]),
+        ([*OWN, wan_member("consul-1", "dc2", 4)], ["no server of the data centre dc2"]),
+        ([*OWN, wan_member("consul-1", "dc-2")], ["is alive on the WAN, which knows dc-2, so its names"]),
+        ([*OWN[:2], wan_member("consul-3", "dc1", 4), wan_member("consul-1", "dc2")], ["consul-3 (192.0.2.3) is not alive on the WAN"]),
+        (None, ["the agent does not tell the members of the WAN"]),
+    ],
+)
+def test_the_join_of_data_centres(members: t.Any, expected: list[str]) -> None:
+    found = wan_problems(members, "dc1", SERVERS, OTHER)
+    assert len(found) == len(expected)
+    assert all(part in text for part, text in zip(expected, found)), found

@@ -166,6 +166,18 @@ REFUSED = [
     ("tls", {"socket_directory": "/run/../etc"}, "tls.socket_directory"),
     ("tls", {"socket_directory": "/run/x/"}, "tls.socket_directory"),
     ("tls", {"socket_directory": "/" + "x" * 64}, "tls.socket_directory"),
+    ("remote_services", [{"name": "a.b", "datacenter": "dc2"}], "remote_services[0].name: 'a.b' is not allowed, it must be at most 63 letters, digits"),
+    ("remote_services", [{"name": "a", "datacenter": "DC2"}], "remote_services[0].datacenter: 'DC2' is not allowed, it must be at most 63 lower-case"),
+    ("remote_services", [{"name": "a", "datacenter": "dc2|any"}], "remote_services[0].datacenter: 'dc2|any' is not allowed"),
+    ("remote_services", [{"name": "a"}], "remote_services[0].datacenter is required"),
+    (
+        "remote_services",
+        [{"name": "a", "datacenter": "dc2", "use": "never"}],
+        "remote_services[0].use: 'never' is not allowed, it must be one of backup, always",
+    ),
+    ("remote_services", [{"name": "a", "datacenter": "dc2", "tag": "x"}], "remote_services[0].'tag' is not a known key"),
+    ("remote_services", [{"name": "a", "datacenter": "d"}, {"name": "a", "datacenter": "d"}], "remote_services[0] is the same service there"),
+    ("remote_directory", "staging", "remote_directory: 'staging' is not allowed, it must be an absolute path"),
     ("htpp_port", 80, "'htpp_port' is not a known key, the nearest known key is http_port"),
     (5, 80, "5 is not a known key"),
 ]
@@ -249,7 +261,7 @@ def test_every_option_has_a_case() -> None:
     # The parts of a dictionary are tried one by one.
     messages = "\n".join(message for _, _, message in REFUSED)
     for outer in SCHEMA:
-        parts = {(inner.kind, inner.elements) for inner in outer.suboptions if f"{outer.name}.{inner.name}" in messages}
+        parts = {(inner.kind, inner.elements) for inner in outer.suboptions if re.search(rf"{outer.name}(\[0\])?\.{inner.name}\b", messages)}
         assert not [inner.name for inner in outer.suboptions if (inner.kind, inner.elements) not in parts], outer.name
 
 

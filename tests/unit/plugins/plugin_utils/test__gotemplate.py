@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.trinode.platform.plugins.plugin_utils import _gotemplate as go
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge import SCHEMA, Option
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge_datacenters import datacenter_templates
 from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
 from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
 
@@ -72,6 +73,12 @@ OPTIONS: dict[str, t.Any] = {
     "internal.tcp_tag": "tcp",
     "internal.tcp_ports": [5432],
     "internal.allowed_networks": ["10.0.0.0/8"],
+    "remote_services": [
+        {"name": "shop", "datacenter": "dc2"},
+        {"name": "archive", "datacenter": "dc2", "use": "always"},
+        {"name": "shop", "datacenter": "dc3"},
+    ],
+    "remote_directory": "/srv/remote",
     "tls.certificates": [{"name": "apps"}, {"name": "shop", "host_names": ["shop.apps.example", "cart.apps.example"]}],
     "tls.https": "both",
     "tls.profile": "modern",
@@ -103,11 +110,23 @@ def test_default_source(side: str) -> None:
     _compare(f"{side}.ctmpl", GENERATORS[side](BASE))
 
 
+def test_the_source_of_another_data_centre() -> None:
+    first, second = datacenter_templates({**BASE, "remote_services": OPTIONS["remote_services"], "remote_directory": "/srv/remote"})
+    _compare("datacenter.ctmpl", first["contents"])
+    assert (first["name"], first["destination"], first["initial"]) == ("datacenter-dc2", "/srv/remote/datacenter-dc2.json", "{}\n")
+    assert second["destination"] == "/srv/remote/datacenter-dc3.json"
+    assert second["contents"] == first["contents"].replace("dc2", "dc3").replace(' "archive"', "")
+    assert datacenter_templates(BASE) == []
+
+
 def _edges(option: str) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
     """The edge description without and with the option's case."""
     outer, dot, inner = option.partition(".")
     if option == "rate_limit_burst":
         return {**BASE, "rate_limit": 50}, {**BASE, "rate_limit": 50, option: OPTIONS[option]}
+    if option == "remote_directory":
+        base = {**BASE, "remote_services": OPTIONS["remote_services"]}
+        return base, {**base, option: OPTIONS[option]}
     if option == "public":
         # Without a public side there must be an internal one.
         base = {**BASE, "internal": AROUND["internal"]}
@@ -138,7 +157,7 @@ def _names(schema: tuple[Option, ...], prefix: str = "") -> t.Iterator[str]:
 
 def test_every_option_has_a_golden_file() -> None:
     assert set(OPTIONS) == set(_names(SCHEMA))
-    assert {path.name for path in GOLDEN.iterdir()} == {"http.ctmpl", "tcp.ctmpl", *(f"option_{name}.diff" for name in OPTIONS)}
+    assert {path.name for path in GOLDEN.iterdir()} == {"http.ctmpl", "tcp.ctmpl", "datacenter.ctmpl", *(f"option_{name}.diff" for name in OPTIONS)}
 
 
 # The sources in which everything is switched on that a description can switch on.
@@ -150,6 +169,7 @@ FORMS = {
         "internal": {"listen_addresses": OPTIONS["internal.listen_addresses"]},
         "trusted_proxies": ["192.0.2.0/24"],
     },
+    "two data centres": {**BASE, "remote_services": OPTIONS["remote_services"], "internal": AROUND["internal"], "accept_warning": True},
 }
 forms = pytest.mark.parametrize("form", FORMS)
 
@@ -166,6 +186,8 @@ def test_shape(side: str, form: str) -> None:
     assert set(re.findall(r"\bservice \(([^)]*)\)", text)) <= {
         f'printf "{tag}.%s|any" $name' for tag in ("http", "tcp", "tls", "http-internal", "tcp-internal")
     }
+    # The files of the other data centres, whose names are in the description.
+    text = re.sub(r'\bfile "/var/lib/nginx-edge/staging/datacenter-dc[23]\.json" \| parseJSON', "", text)
     assert not re.search(r"\b(key|ls|tree|env|file|secret|plugin|writeToFile|sockaddr|timestamp|sprig_env|sprig_getHostByName)\b [\"`(]", text)
 
 
@@ -184,7 +206,7 @@ SHARED = {
     'toJSON (sprig_dict "kind" "skipped" "side" "SIDE" "service" "" "reason" "more refusals are not listed" "count" $more)',
 }
 # Numbers.
-SIZES = re.compile(r"multiply 64 \(add 1 \(divide 32 \((?:len \$\w+|add \(len \$\w+\) \(len \$\w+\))\)\)\)")
+SIZES = re.compile(r"multiply 64 \(add 1 \(divide 32 \((?:len \$\w+|add \(len \$\w+\) \((?:len \$\w+|add \(len \$\w+\) \(len \$\w+\))\))\)\)\)")
 
 
 @forms

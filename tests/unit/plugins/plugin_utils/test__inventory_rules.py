@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 import pytest
@@ -157,3 +158,52 @@ def test_faults_of_single_values() -> None:
     assert address_fault("169.254.1.1") == "is a link-local address, which is not fixed"
     assert address_fault("255.255.255.255") == "is the broadcast address"
     assert address_fault("2001:db8::1") == ""
+
+
+DC2 = {"name": "dc2", "servers": ["198.51.100.1", "198.51.100.2", "198.51.100.3"]}
+
+
+def names(**more: t.Any) -> Names:
+    return dataclasses.replace(GOOD, **more)
+
+
+def test_good_data_centres_and_queries() -> None:
+    queries = [{"name": "shop", "failover": {"datacenters": ["dc2"], "nearest_n": 1}}, {"name": "db"}]
+    good = names(others=[DC2, {"name": "dc-3", "servers": ["203.0.113.1"]}], queries=queries, edge_datacenters=["dc2"])
+    assert inventory_problems(nodes(), good) == []
+
+
+@pytest.mark.parametrize(
+    ("others", "text"),
+    [
+        ([{"name": "DC2", "servers": ["198.51.100.1"]}], "The data centre name 'DC2' is not 1 to 63 lower-case letters, digits and hyphens; write it as that"),
+        ([{"servers": ["198.51.100.1"]}], "The data centre name '' is not"),
+        ([{**DC2, "name": "dc1"}], "The other data centre dc1 is this one's own platform_datacenter; give each site a platform_datacenter of its own."),
+        ([DC2, {"name": "dc2", "servers": ["198.51.100.9"]}], "The data centre dc2 is there twice; put all of its servers into one entry."),
+        ([{"name": "dc2"}], "The data centre dc2 has no list of servers; name the addresses of its Consul servers."),
+        ([{"name": "dc2", "servers": "198.51.100.1"}], "The data centre dc2 has no list of servers"),
+        ([{"name": "dc2", "servers": ["other"]}], "The server 'other' of the data centre dc2 is not an IP address; name that site's Consul servers by"),
+        ([{"name": "dc2", "servers": ["127.0.0.1"]}], "The server '127.0.0.1' of the data centre dc2 is a loopback address"),
+        ([{"name": "dc2", "servers": ["192.0.2.2"]}], "The server 192.0.2.2 of the data centre dc2 is n2 of this one; name that site's Consul servers."),
+        ([{"name": "dc2", "servers": ["198.51.100.1", "198.51.100.1"]}], "The server 198.51.100.1 is twice in the data centre dc2; name it once"),
+        ([DC2, {"name": "dc3", "servers": ["198.51.100.2"]}], "The server 198.51.100.2 is in dc2 and in the data centre dc3; name it once"),
+        ([{"name": "dc2", "servers": ["2001:db8::1"]}], "The server 2001:db8::1 of the data centre dc2 is of another address family than this site"),
+    ],
+)
+def test_other_data_centres(others: list[dict[str, t.Any]], text: str) -> None:
+    assert only(inventory_problems(nodes(), names(others=others))).startswith(text)
+
+
+def test_the_secure_form_cannot_be_joined_yet() -> None:
+    text = only(inventory_problems(nodes(), names(others=[DC2], secure=True)))
+    assert text.startswith("Platform_security is secure, which cannot be joined with other data centres yet: there is no key of the WAN gossip")
+    assert inventory_problems(nodes(), names(queries=[{"name": "shop"}], secure=True)) == []
+
+
+def test_services_and_queries_of_unknown_data_centres() -> None:
+    assert "the edge takes services from the data centre dc9" in only(inventory_problems(nodes(), names(others=[DC2], edge_datacenters=["dc9", "dc2"]))).lower()
+    assert "dc1, which is this one" in only(inventory_problems(nodes(), names(edge_datacenters=["dc1"])))
+    query = {"name": "shop", "failover": {"datacenters": ["dc9"]}}
+    assert only(inventory_problems(nodes(), names(others=[DC2], queries=[query]))) == (
+        "The prepared query 'shop': failover.datacenters names dc9, which is none of platform_wan_datacenters; correct platform_prepared_queries."
+    )

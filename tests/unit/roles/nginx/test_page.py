@@ -138,7 +138,7 @@ ALLOWED = {
 
 
 @given(
-    served=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(SERVED, ANYTHING)), max_size=3),
+    served=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys([*SERVED, "backups", "backup_servers"], ANYTHING)), max_size=3),
     skipped=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(ILL, ANYTHING)), max_size=3),
     message=st.text(),
     host=st.text(),
@@ -153,3 +153,9 @@ def test_no_value_is_more_than_text(served: list[Any], skipped: list[Any], messa
     for tag, attributes in reader.tags:
         for name, value in attributes:
             assert (name == "class" and set(str(value).split()) <= classes) or tag in ("html", "meta"), (tag, attributes)
+
+
+def test_instances_of_another_data_centre_are_told_apart() -> None:
+    rows = instances({**SERVED, "backups": 21, "backup_servers": {"198.51.100.1:80": 100}}, [])
+    assert ("198.51.100.1:80", "100", "", "good", "backup, healthy") in rows
+    assert ("and 20 more", "", "", "good", "backup, healthy") in rows
