@@ -11,9 +11,8 @@ import typing as t
 
 import pytest
 
-from bench import consul, lab, load
+from bench import changes, consul, lab, load
 from bench.lab import Endpoint, Lab, LabError, Node
-from bench.suites import edge
 
 WRK = """\
 Running 6s test @ http://172.31.88.129:80/
@@ -174,6 +173,6 @@ def test_operations_of_a_transaction() -> None:
     ],
 )
 def test_what_an_answer_says(answer: load.Answer, own: bool, through: bool, gone: bool) -> None:
-    assert edge.is_from("solo-1")(answer) is own
-    assert edge.is_for("bench-solo")(answer) is through
-    assert edge.is_gone("solo-1", "bench-solo")(answer) is gone
+    assert changes.is_from("solo-1")(answer) is own
+    assert changes.is_for("bench-solo")(answer) is through
+    assert changes.is_gone("solo-1", "bench-solo")(answer) is gone
