@@ -12,7 +12,7 @@ import typing as t
 from bench import images
 from bench.consul import Consul, External
 from bench.figures import Figure, Figures
-from bench.lab import LABEL, PROGRAMS, Lab, LabError, remove_instances, wait_for
+from bench.lab import LABEL, PROGRAMS, Lab, LabError, remove_instances, undo, wait_for
 from bench.names import CLIENTS, OUTSTANDING, PROCESSES, Asked, Place, ask_libc, ask_server
 from bench.options import Options
 from bench.play import play
@@ -112,16 +112,16 @@ class DnsBench:
     def tear_down(self) -> None:
         """Leave the nodes as they were found."""
         self.options.say("removing what the benchmark made")
-        remove_instances([self.node])
-        self.node.run(f"docker network rm {NETWORK} >/dev/null 2>&1; true")
-        self.consul.remove_external_node()
-        self.forget_agent_caches()
-        if self._resolver_changed:
-            self.restore_resolver()
-        if self._brought:
-            images.purge(self.node, "dnsperf")
-        self.node.run(f"rm -rf {DIRECTORY}")
-        images.remove_images(self.lab)
+        undo(
+            lambda: remove_instances([self.node]),
+            lambda: self.node.run(f"docker network rm {NETWORK} >/dev/null 2>&1; true"),
+            self.consul.remove_external_node,
+            self.forget_agent_caches,
+            self.restore_resolver,
+            lambda: images.purge(self.node, "dnsperf") if self._brought else None,
+            lambda: self.node.run(f"rm -rf {DIRECTORY}"),
+            lambda: images.remove_images(self.lab),
+        )
 
     def resolver(self) -> str:
         """How the node resolves names."""
@@ -162,7 +162,9 @@ class DnsBench:
             raise LabError(f"{RESOLV_CONF} of {self.node.name} does not name systemd-resolved after its role was played: {self.resolver()}")
 
     def restore_resolver(self) -> None:
-        """Take systemd-resolved out again, and play the role as it was."""
+        """Take systemd-resolved out again, when it was brought, and play the role as it was."""
+        if not self._resolver_changed:
+            return
         limit = ("--tags", "resolvconf_dns", "--limit", self.node.name)
         play("playbooks/uninstall.yml", self.lab.name, self.network, *limit, variables={"uninstall_packages": True})
         play("site.yml", self.lab.name, self.network, *limit)

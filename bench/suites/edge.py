@@ -13,7 +13,7 @@ from bench import images, sides
 from bench.changes import CHANGE, PAGE, SLOWEST_SECONDS, Change, EdgeWork, host, is_for, is_from, is_gone
 from bench.consul import External
 from bench.figures import Figure, Figures, Target
-from bench.lab import Endpoint, Lab, LabError, look_at_instance, remove_instance, start_instance
+from bench.lab import Endpoint, Lab, LabError, look_at_instance, remove_instance, start_instance, undo
 from bench.load import SteadyLoad, Watch, WrkResult, wait_for_answer, wrk
 from bench.options import Options
 from bench.report import Outcome
@@ -157,10 +157,7 @@ class EdgeBench(EdgeWork):
         for side in self.both:
             with contextlib.suppress(LabError):
                 side.resume()
-        self.remove_pages()
-        self.haproxy.remove()
-        sides.remove_all(self.lab)
-        self.leave_edges()
+        undo(self.remove_pages, self.haproxy.remove, lambda: sides.remove_all(self.lab), self.leave_edges)
 
     @contextlib.contextmanager
     def only(self, side: Side) -> t.Iterator[None]:

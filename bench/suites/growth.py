@@ -14,7 +14,7 @@ from bench.agents import LightAgents
 from bench.changes import EdgeWork
 from bench.cost import Cost, measure
 from bench.figures import Figure, Figures
-from bench.lab import Lab, LabError
+from bench.lab import Lab, LabError, undo
 from bench.options import Options
 from bench.report import Outcome
 from bench.suites.edge import SIZES as EDGE_SIZES
@@ -94,9 +94,7 @@ class GrowthBench(EdgeWork):
         self.options.say("removing what the benchmark made")
         with contextlib.suppress(LabError):
             self.platform.resume()
-        self.remove_pages()
-        self.agents.remove()
-        self.leave_edges()
+        undo(self.remove_pages, self.agents.remove, self.leave_edges)
 
     def look(self, prefix: str, label: str) -> dict[str, Cost]:
         """Some changes, then a while without any; gives the cost of the light agents."""
