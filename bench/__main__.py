@@ -80,6 +80,8 @@ def main(words: list[str]) -> int:
             say(f"suite {name} on {', '.join(node.container for node in lab.nodes) or 'nodes of its own'}")
             host, started, clock = report.machine(), time.time(), time.monotonic()
             outcome = SUITES[name].run(lab, settings)
+            if options.short:
+                outcome.note("A short run, which shows that everything works: a fourth of the repetitions, and of the time.")
             document = report.as_document(outcome, host, report.revision(ROOT), started, time.monotonic() - clock)
             paths = report.write(outcome, PARTIAL_RESULTS if partial else RESULTS, document)
             print(f"\n{report.screen(document)}\n", flush=True)

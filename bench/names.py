@@ -58,6 +58,19 @@ def parse_dnsperf(text: str) -> Asked:
     return Asked(rate, latencies, int(lost))
 
 
+def parse_hits(text: str) -> float | None:
+    """The share of questions that systemd-resolved answered from its cache, from ``resolvectl statistics``; nothing when there were none.
+
+    Raises:
+        ValueError: it is not that.
+    """
+    found = {what: re.search(rf"^\s*Cache {what}:\s*(\d+)\s*$", text, re.MULTILINE) for what in ("Hits", "Misses")}
+    if found["Hits"] is None or found["Misses"] is None:
+        raise ValueError(f"resolvectl printed no cache: {text[-500:]}")
+    hits, misses = int(found["Hits"][1]), int(found["Misses"][1])
+    return hits / (hits + misses) if hits + misses else None
+
+
 class Place(t.NamedTuple):
     """From where questions come: a node, or the network and the resolver file of a container on it."""
 

@@ -425,7 +425,7 @@ def remove_all(lab: Lab) -> None:
     for edge in lab.edges:
         edge.run(
             f"pids=$(systemctl show --value --property=MainPID {Seed.template_unit} {Platform.template_unit} | grep -vx -e 0 -e '' || true);"
-            f' [ -z "$pids" ] || kill -CONT $pids; systemctl stop {units} 2>/dev/null;'
+            f' [ -z "$pids" ] || kill -CONT $pids; systemctl stop {units} 2>/dev/null; systemctl reset-failed {units} 2>/dev/null;'
             f" cd {UNITS} && rm -f {units}; rm -rf {DIRECTORY} /var/log/nginx/bench-*; systemctl daemon-reload",
             timeout=120,
         )

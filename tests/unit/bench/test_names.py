@@ -56,6 +56,14 @@ def test_what_is_not_of_dnsperf() -> None:
         names.parse_dnsperf("Error: unable to open file: questions")
 
 
+def test_what_the_cache_of_resolved_is_good_for() -> None:
+    text = "Transactions\nCurrent Transactions: 0\n\nCache\n  Current Cache Size: 1\n          Cache Hits: {}\n        Cache Misses: {}\n"
+    assert names.parse_hits(text.format(3, 1)) == 0.75
+    assert names.parse_hits(text.format(0, 0)) is None
+    with pytest.raises(ValueError, match="printed no cache: Failed"):
+        names.parse_hits("Failed to connect")
+
+
 def test_from_where_questions_come() -> None:
     assert Place(NODE).command("dnsperf -s x", libc=False) == Place(NODE).command("dnsperf -s x", libc=True) == "dnsperf -s x"
     inside = Place(NODE, 77, "/var/lib/docker/containers/x/resolv.conf")
