@@ -12,6 +12,7 @@ from bench.consul import Consul
 from bench.lab import Lab, LabError, wait_for
 from bench.sides import DIRECTORY, UNITS
 
+GOSSIP_PORT = 8301
 FIRST_PORT = 20001
 PREFIX = "bench-light-"
 ALIVE = 1
@@ -44,7 +45,8 @@ def agent_config(address: str, servers: list[str], datacenter: str = "dc1", doma
             "bind_addr": address,
             "advertise_addr": address,
             "ports": dict.fromkeys(closed, -1),
-            "retry_join": servers,
+            # Without a port, an agent takes its own for that of the others, and joins itself.
+            "retry_join": [f"{server}:{GOSSIP_PORT}" for server in servers],
             "retry_interval": "2s",
             "leave_on_terminate": True,
             "performance": {"leave_drain_time": "0s"},

@@ -40,6 +40,7 @@ def test_light_agents_open_nothing_but_their_gossip() -> None:
     assert set(made["ports"].values()) == {-1}
     assert "serf_lan" not in made["ports"]
     assert made["leave_on_terminate"] is True
+    assert made["retry_join"] == ["172.31.88.129:8301"]
 
 
 def test_haproxy_has_a_rule_and_a_backend_for_each_service() -> None:
