@@ -19,7 +19,7 @@ demo: python-there ## The platform on three containers, with sample services, pr
 demo-down: ## Remove the containers and the network of the demo
 	@tools/demo down
 
-bench: python-there ## Measure the platform on nodes of its own; SUITE=edge or SUITE=registration for one suite
+bench: python-there ## Measure the platform on nodes of its own; SUITE= picks one (converge, edge, registration, dns, growth, idle)
 	@$(PYTHON) tools/stages.py bench
 
 test: python-there ## Everything that CI runs

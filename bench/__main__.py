@@ -20,7 +20,7 @@ from bench.suites import SUITES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
-# A run of some parts only does not replace the results of a whole one.
+# A run of some parts only, or a short one, does not replace the results of a whole one.
 PARTIAL_RESULTS = ROOT / "build" / "bench"
 
 
@@ -34,6 +34,12 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--containers", type=int, default=int(os.environ.get("BENCH_CONTAINERS") or 500), help="containers for the resync (default: %(default)s)"
     )
+    parser.add_argument(
+        "--bare-network",
+        default=os.environ.get("BENCH_BARE_NETWORK") or "172.30.97",
+        help="first three numbers of the network of the bare nodes of the suite converge (default: %(default)s)",
+    )
+    parser.add_argument("--short", action="store_true", help="a fourth of the repetitions, to see whether everything works; results go to build/bench/")
     parser.add_argument("--figures", action="store_true", help="print the table of all figures for the README, and end")
     options = parser.parse_args(words)
     suites = list(SUITES) if options.suite == "all" else [options.suite]
@@ -66,14 +72,18 @@ def main(words: list[str]) -> int:
         seconds = int(time.monotonic() - began)
         print(f"{seconds // 60:3d}:{seconds % 60:02d} {line}", flush=True)
 
+    settings = Options(tuple(options.part), options.containers, say, options.short, options.bare_network)
+    partial = bool(options.part) or options.short
     try:
-        lab = Lab.find(options.lab, options.network)
         for name in options.suites:
-            say(f"suite {name} on {', '.join(node.container for node in lab.nodes)}")
+            lab = Lab.find(options.lab, options.network) if SUITES[name].nodes else Lab(options.lab, ())
+            say(f"suite {name} on {', '.join(node.container for node in lab.nodes) or 'nodes of its own'}")
             host, started, clock = report.machine(), time.time(), time.monotonic()
-            outcome = SUITES[name].run(lab, Options(tuple(options.part), options.containers, say))
+            outcome = SUITES[name].run(lab, settings)
+            if options.short:
+                outcome.note("A short run, which shows that everything works: a fourth of the repetitions, and of the time.")
             document = report.as_document(outcome, host, report.revision(ROOT), started, time.monotonic() - clock)
-            paths = report.write(outcome, PARTIAL_RESULTS if options.part else RESULTS, document)
+            paths = report.write(outcome, PARTIAL_RESULTS if partial else RESULTS, document)
             print(f"\n{report.screen(document)}\n", flush=True)
             missing = outcome.figures.missing()
             if missing and not options.part:

@@ -152,6 +152,22 @@ def wait_for(look: t.Callable[[], T], seconds: float, what: str, pause: float = 
         time.sleep(pause)
 
 
+def undo(*steps: t.Callable[[], object]) -> None:
+    """Take every step of a way out, also after one that failed.
+
+    Raises:
+        LabError: one did; what the first had to say.
+    """
+    errors = []
+    for step in steps:
+        try:
+            step()
+        except LabError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
 class Started(t.NamedTuple):
     """An instance that was started on a node. Times are Unix times of the one clock that all containers share."""
 

@@ -17,7 +17,15 @@ class Options(t.NamedTuple):
     containers: int
     #: Shows a line of progress.
     say: t.Callable[[str], None]
+    #: Whether the run only shows that everything works: a fourth of the repetitions, and of the time.
+    short: bool = False
+    #: The first three numbers of the network of the bare nodes of the suite converge.
+    bare_network: str = ""
 
     def wants(self, part: str) -> bool:
         """Whether a part is to be run."""
         return not self.parts or part in self.parts
+
+    def few(self, count: int, least: int = 1) -> int:
+        """A number of repetitions, or of seconds, as this run takes it."""
+        return max(least, count // 4) if self.short else count

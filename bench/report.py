@@ -35,6 +35,14 @@ class Series:
         return summarize(self.samples)
 
 
+class Table(t.NamedTuple):
+    """Something that a reader wants to see and that is no figure, such as the slowest steps of a run."""
+
+    title: str
+    head: t.Sequence[str]
+    rows: t.Sequence[t.Sequence[str | float]]
+
+
 @dataclasses.dataclass
 class Outcome:
     """What a suite hands over."""
@@ -44,6 +52,7 @@ class Outcome:
     figures: Figures
     series: dict[str, Series] = dataclasses.field(default_factory=dict)
     panels: list[Panel] = dataclasses.field(default_factory=list)
+    tables: list[Table] = dataclasses.field(default_factory=list)
     #: Sentences that a reader must know: what was left out and why, what went wrong on the way.
     notes: list[str] = dataclasses.field(default_factory=list)
     #: How the run was set: repetitions, counts, versions.
@@ -107,6 +116,7 @@ def as_document(outcome: Outcome, host: dict[str, t.Any], commit: str, started: 
             for name, series in outcome.series.items()
             if series.samples
         },
+        "tables": [{"title": table.title, "head": list(table.head), "rows": [list(row) for row in table.rows]} for table in outcome.tables],
     }
 
 
@@ -135,6 +145,9 @@ def as_markdown(document: dict[str, t.Any], declared: t.Mapping[str, Figure]) ->
     lines += ["## Figures", "", "| figure | value | unit | how it is measured |", "|---|---:|---|---|"]
     for name, value in document["figures"].items():
         lines.append(f"| `{name}` | {value:g} | {document['units'][name]} | {declared[name].what} |")
+    for table in document["tables"]:
+        lines += ["", f"## {table['title']}", "", f"| {' | '.join(table['head'])} |", "|---" * len(table["head"]) + "|"]
+        lines += [f"| {' | '.join(f'{cell:g}' if isinstance(cell, (int, float)) else cell for cell in row)} |" for row in table["rows"]]
     lines += ["", "## Samples", "", "| measurement | unit | n | median | p95 | least | most | spread |", "|---|---|---:|---:|---:|---:|---:|---:|"]
     for name, row in document["series"].items():
         numbers = " | ".join(f"{row[key]:g}" for key in ("n", "median", "p95", "least", "most", "spread"))

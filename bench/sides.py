@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is compared on the edges: the platform, the seed's template and command, and an nginx configuration written by hand.
+"""What is compared on the edges: the platform, the seed's template and command, an nginx configuration written by hand, and HAProxy with DNS discovery.
 
 The seed is the system that the platform grew from: one global nginx.conf, rendered by consul-template, with `nginx -s reload` as its command.
 Its template is written here from its description, on ports of its own, so that both run on the same nodes from the same catalogue.
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import typing as t
 
+from bench import images
 from bench.lab import EDGE_DOMAIN, Endpoint, Lab, Node, wait_for
 
 DIRECTORY = "/var/lib/trinode-bench"
 UNITS = "/run/systemd/system"
 SEED_PORT = 8180
 HAND_PORT = 8181
+HAPROXY_PORT = 8182
 # The seed's stream ports are those of the services, which the platform holds on the same nodes.
 SEED_STREAM_OFFSET = 10000
 
@@ -136,6 +138,78 @@ LimitNOFILE=65536
 """
 
 HAND_UNIT = "bench-hand-nginx.service"
+
+HAPROXY_SLOTS = 10
+# What the manuals of HAProxy and Consul advise for discovery by DNS, with the shortest pause between two questions that is usual, and with everything
+# that lets a request survive an instance that has just gone. It logs each request to a file, as the others do.
+_HAPROXY_HEAD = f"""\
+global
+    user haproxy
+    group haproxy
+    maxconn 4096
+    stats socket {DIRECTORY}/haproxy.sock mode 600 level admin
+    log stdout format raw daemon
+defaults
+    mode http
+    log global
+    option httplog
+    option forwardfor
+    option redispatch 1
+    retries 3
+    retry-on conn-failure empty-response
+    timeout connect 400ms
+    timeout client 60s
+    timeout server 60s
+resolvers consul
+    nameserver agent 127.0.0.1:53
+    accepted_payload_size 8192
+    timeout resolve 1s
+    timeout retry 1s
+    resolve_retries 3
+    hold valid 1s
+frontend edge
+    bind :{HAPROXY_PORT}
+"""
+
+_HAPROXY_UNIT = f"""\
+[Unit]
+Description=HAProxy of the benchmark
+
+[Service]
+Type=notify
+ExecStart=/usr/sbin/haproxy -Ws -f {DIRECTORY}/haproxy.cfg -p {DIRECTORY}/haproxy.pid
+KillMode=mixed
+TimeoutStopSec=5
+StandardOutput=append:/var/log/nginx/bench-haproxy.log
+LimitNOFILE=65536
+"""
+
+# Runs on an edge: where HAProxy has servers, as "address:port" lines.
+HAPROXY_SERVERS = f"""\
+import socket
+talk = socket.socket(socket.AF_UNIX)
+talk.connect("{DIRECTORY}/haproxy.sock")
+talk.sendall(b"show servers state\\n")
+said = b""
+while part := talk.recv(65536):
+    said += part
+for line in said.decode().splitlines()[2:]:
+    words = line.split()
+    if len(words) > 18 and words[4] != "-":
+        print(words[4] + ":" + words[18])
+"""
+
+
+def haproxy_config(services: t.Mapping[str, str]) -> str:
+    """HAProxy for some services: public name -> name in the catalogue. Unlike the others, it has to be told each of them."""
+    rules = "".join(f"    use_backend {service} if {{ hdr(host) -i {name} }}\n" for name, service in services.items())
+    backends = "".join(
+        f"backend {service}\n    balance roundrobin\n    http-reuse always\n"
+        f"    server-template {service} {HAPROXY_SLOTS} _{service}._tcp.service.consul resolvers consul resolve-opts allow-dup-ip resolve-prefer ipv4"
+        " init-addr none check\n"
+        for service in services.values()
+    )
+    return _HAPROXY_HEAD + rules + backends
 
 
 class Side:
@@ -277,6 +351,64 @@ class Seed(Side):
             edge.run(f"systemctl daemon-reload && systemctl start {self.nginx_unit} {self.template_unit}")
 
 
+class HAProxy(Side):
+    """HAProxy of the distribution, which asks Consul's DNS for the instances of each service."""
+
+    name = "haproxy"
+    title = "HAProxy"
+    kind = "other"
+    port = HAPROXY_PORT
+    nginx_unit = "bench-haproxy.service"
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        self._brought: list[Node] = []
+
+    def units(self) -> list[str]:
+        return [self.nginx_unit]
+
+    def set_up(self, services: t.Mapping[str, str]) -> None:
+        """Install and start it on both edges."""
+        for edge in self.lab.edges:
+            # The package would start a service of its own.
+            edge.run(f"mkdir -p {UNITS} && ln -sfn /dev/null {UNITS}/haproxy.service && systemctl daemon-reload")
+            if images.install(edge, "haproxy"):
+                self._brought.append(edge)
+            edge.put(f"{DIRECTORY}/haproxy.cfg", haproxy_config(services))
+            edge.put(f"{UNITS}/{self.nginx_unit}", _HAPROXY_UNIT)
+            edge.run(f"haproxy -c -q -f {DIRECTORY}/haproxy.cfg && systemctl daemon-reload && systemctl start {self.nginx_unit}")
+
+    def remove(self) -> None:
+        """Take it out again."""
+        for edge in self.lab.edges:
+            edge.run(f"systemctl stop {self.nginx_unit} 2>/dev/null; rm -f {UNITS}/{self.nginx_unit}; true", timeout=60)
+        while self._brought:
+            images.purge(self._brought.pop(), "haproxy")
+        for edge in self.lab.edges:
+            edge.run(f"if [ -L {UNITS}/haproxy.service ]; then rm -f {UNITS}/haproxy.service; fi; systemctl daemon-reload")
+
+    def pause(self) -> None:
+        """Nothing: a question a second to the agent is all that it does by itself."""
+
+    def resume(self) -> None:
+        """Nothing either."""
+
+    def settled(self, present: t.Collection[str] = (), absent: t.Collection[str] = (), seconds: float = 60) -> None:
+        for edge in self.lab.edges:
+
+            def right(at: Node = edge) -> bool:
+                servers = at.run("python3 -", data=HAPROXY_SERVERS.encode()).split()
+                return all(place in servers for place in present) and not any(place in servers for place in absent)
+
+            wait_for(right, seconds, f"HAProxy on {edge.name} has the servers {list(present)} and not {list(absent)}")
+
+    def times(self, _edge: Node) -> dict[str, float]:
+        return {}
+
+    def restarts(self) -> int:
+        return 0
+
+
 def start_hand_written(lab: Lab, edge: Node, host: str, servers: t.Iterable[tuple[str, int]]) -> Endpoint:
     """Start the hand-written nginx on one edge."""
     edge.put(f"{DIRECTORY}/hand.conf", hand_written(host, servers))
@@ -293,7 +425,7 @@ def remove_all(lab: Lab) -> None:
     for edge in lab.edges:
         edge.run(
             f"pids=$(systemctl show --value --property=MainPID {Seed.template_unit} {Platform.template_unit} | grep -vx -e 0 -e '' || true);"
-            f' [ -z "$pids" ] || kill -CONT $pids; systemctl stop {units} 2>/dev/null;'
+            f' [ -z "$pids" ] || kill -CONT $pids; systemctl stop {units} 2>/dev/null; systemctl reset-failed {units} 2>/dev/null;'
             f" cd {UNITS} && rm -f {units}; rm -rf {DIRECTORY} /var/log/nginx/bench-*; systemctl daemon-reload",
             timeout=120,
         )

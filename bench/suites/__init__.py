@@ -11,7 +11,7 @@ from bench.figures import Figure
 from bench.lab import Lab
 from bench.options import Options
 from bench.report import Outcome
-from bench.suites import edge, registration
+from bench.suites import converge, dns, edge, growth, idle, registration
 
 
 class Suite(t.NamedTuple):
@@ -20,9 +20,15 @@ class Suite(t.NamedTuple):
     parts: tuple[str, ...]
     figures: tuple[Figure, ...]
     run: t.Callable[[Lab, Options], Outcome]
+    #: Whether it takes running nodes. Otherwise it makes its own, and what it gets is a lab without any.
+    nodes: bool = True
 
 
 SUITES: dict[str, Suite] = {
+    "converge": Suite(converge.PARTS, converge.FIGURES, converge.run, nodes=False),
     "edge": Suite(edge.PARTS, edge.FIGURES, edge.run),
     "registration": Suite(registration.PARTS, registration.FIGURES, registration.run),
+    "dns": Suite(dns.PARTS, dns.FIGURES, dns.run),
+    "growth": Suite(growth.PARTS, growth.FIGURES, growth.run),
+    "idle": Suite(idle.PARTS, idle.FIGURES, idle.run),
 }

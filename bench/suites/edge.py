@@ -1,23 +1,23 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The edges: how soon a change is seen, how fast they are, what they lose at a reload, and how they grow. Side by side with the seed's way."""
+"""The edges: how soon a change is seen, how fast they are, what they lose at a reload, and how they grow. Side by side with the seed's way and
+with HAProxy as the distribution has it."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import time
 import typing as t
 
 from bench import images, sides
-from bench.consul import CatalogueWatch, Consul, External
+from bench.changes import CHANGE, PAGE, SLOWEST_SECONDS, Change, EdgeWork, host, is_for, is_from, is_gone
+from bench.consul import External
 from bench.figures import Figure, Figures, Target
-from bench.lab import EDGE_DOMAIN, Endpoint, Lab, LabError, look_at_instance, remove_instance, remove_instances, start_instance, wait_for
-from bench.load import Answer, SteadyLoad, Watch, WrkResult, wait_for_answer, wrk
+from bench.lab import Endpoint, Lab, LabError, look_at_instance, remove_instance, start_instance, undo
+from bench.load import SteadyLoad, Watch, WrkResult, wait_for_answer, wrk
 from bench.options import Options
 from bench.report import Outcome
-from bench.sides import Platform, Seed, Side
+from bench.sides import HAProxy, Seed, Side
 from bench.stats import paired_ratio, percentile
 from bench.svg import Panel, Row
 
@@ -27,14 +27,16 @@ COLD_CHANGES = 10
 LIFECYCLE_BLOCKS, LIFECYCLES_PER_BLOCK = 2, 5
 ROUNDS, WRK_SECONDS, WRK_WARM_UP_SECONDS, CONNECTIONS = 5, 5, 2, 32
 RELOADS, LOAD_RATE, LOAD_LONGEST_SECONDS = 100, 50.0, 300.0
+COMINGS = 20
 SIZES = (10, 100, 1000)
 CHANGES_PER_SIZE = 5
-SLOWEST_SECONDS = 120.0
 
-# Services of the benchmark. `page` and `change` always have instances; `solo` comes and goes; `flip` moves between two instances by the API.
-PAGE, CHANGE, SOLO, FLIP, MANY = "bench-page", "bench-change", "bench-solo", "bench-flip", "bench-many"
+# Further services: `solo` comes and goes; `flip` moves between instances by the API.
+SOLO, FLIP = "bench-solo", "bench-flip"
+# What the figures of a side begin with.
+PREFIXES = {"platform": "", "seed": "seed_", "haproxy": "haproxy_"}
 
-PARTS = ("change", "lifecycle", "throughput", "reloads", "growth")
+PARTS = ("change", "lifecycle", "throughput", "reloads", "churn", "growth")
 
 
 def _declared() -> tuple[Figure, ...]:
@@ -45,6 +47,9 @@ def _declared() -> tuple[Figure, ...]:
         Figure("seed_change_visible_median_ms", "ms", "the seed's template and command: the same"),
         Figure("seed_change_visible_p95_ms", "ms", "the same, 95th percentile"),
         Figure("change_visible_ratio_seed", "ratio", "median of platform / seed over the pairs of changes", Target("<=", 1.5)),
+        Figure("haproxy_change_visible_median_ms", "ms", "HAProxy with DNS SRV discovery every second: the same"),
+        Figure("haproxy_change_visible_p95_ms", "ms", "the same, 95th percentile"),
+        Figure("change_visible_ratio_haproxy", "ratio", "median of platform / HAProxy over the pairs of changes"),
         Figure("change_visible_from_command_median_ms", "ms", "the platform: the same changes, counted from the moment at which `docker run` was typed"),
         Figure("seed_change_visible_from_command_median_ms", "ms", "the seed: the same"),
         Figure("change_visible_cold_median_ms", "ms", "the platform: the same, when the apply program does not run yet, as after a boot"),
@@ -69,11 +74,13 @@ def _declared() -> tuple[Figure, ...]:
         ),
         Figure("throughput_seed_rps", "requests/s", "the same through the seed's nginx on the same edge"),
         Figure("throughput_handwritten_rps", "requests/s", "the same through a static nginx.conf written by hand, with upstream keepalive"),
+        Figure("throughput_haproxy_rps", "requests/s", "the same through HAProxy on the same edge"),
         Figure("throughput_direct_rps", "requests/s", "the same to one instance without an edge"),
         Figure("throughput_ratio_handwritten", "ratio", "median of platform / hand-written over the rounds", Target(">=", 0.95)),
         Figure("throughput_ratio_seed", "ratio", "median of platform / seed over the rounds", Target(">=", 2)),
+        Figure("throughput_ratio_haproxy", "ratio", "median of platform / HAProxy over the rounds"),
     ]
-    for name in ("platform", "seed", "handwritten", "direct"):
+    for name in ("platform", "seed", "handwritten", "haproxy", "direct"):
         rows += [
             Figure(f"latency_{name}_p50_ms", "ms", f"median latency of the {name} run above, median of the rounds"),
             Figure(f"latency_{name}_p99_ms", "ms", "the same, 99th percentile"),
@@ -86,7 +93,14 @@ def _declared() -> tuple[Figure, ...]:
         Figure("seed_reload_requests", "requests", "the seed: the same with as many reloads"),
         Figure("seed_reload_failed_requests", "requests", "the seed: the same"),
         Figure("seed_reload_resent_requests", "requests", "the seed: the same"),
+        Figure("churn", "instances", "each side: instances that came, were seen through both edges, and were killed by `docker rm -f`, under the same load"),
     ]
+    for name, title in (("", "the platform"), ("seed_", "the seed"), ("haproxy_", "HAProxy")):
+        rows += [
+            Figure(f"{name}churn_requests", "requests", f"{title}: requests meanwhile to their service, which keeps one other instance"),
+            Figure(f"{name}churn_failed_requests", "requests", "of these, answered wrongly or not at all"),
+            Figure(f"{name}churn_resent_requests", "requests", "of these, sent again because a kept connection had been closed before them"),
+        ]
     for size in SIZES:
         slow = Target("<", 1000) if size == max(SIZES) else None
         first = Target("<", 10_000) if size == max(SIZES) else None
@@ -114,68 +128,28 @@ def _declared() -> tuple[Figure, ...]:
 FIGURES = _declared()
 
 
-def host(service: str) -> str:
-    """The public name of a service."""
-    return f"{service}.{EDGE_DOMAIN}"
-
-
-def is_from(ident: str) -> t.Callable[[Answer], bool]:
-    """Whether an answer is an instance's own: its first word is the instance."""
-    return lambda answer: answer.status == 200 and answer.body.split()[:1] == [ident]
-
-
-def is_for(service: str) -> t.Callable[[Answer], bool]:
-    """Whether an answer went through the service's own server block: its second word is the host name that the instance was asked for.
-
-    The seed asks by the name of the service and serves unknown names from its first server block."""
-    return lambda answer: answer.status == 200 and answer.body.split()[1:] in ([service], [host(service)])
-
-
-def is_gone(ident: str, service: str) -> t.Callable[[Answer], bool]:
-    """Whether the edge knows that the service has no instance any more, and neither asks the instance nor fails to reach it."""
-    return lambda answer: answer.status in (404, 503) or (answer.status == 200 and not is_from(ident)(answer) and not is_for(service)(answer))
-
-
-class Change(t.NamedTuple):
-    """One measured change. Milliseconds."""
-
-    visible: float
-    from_command: float
-    phases: dict[str, float]
-
-
-class EdgeBench:
+class EdgeBench(EdgeWork):
     """The run of the suite."""
 
     def __init__(self, lab: Lab, options: Options) -> None:
-        self.lab = lab
-        self.options = options
-        self.consul = Consul(lab, lab.nodes[0])
-        self.platform, self.seed = Platform(lab), Seed(lab)
+        super().__init__(lab, options)
+        self.seed, self.haproxy = Seed(lab), HAProxy(lab)
+        # Those that are fed by consul-template.
         self.both: tuple[Side, Side] = (self.platform, self.seed)
-        self.outcome = Outcome("edge", "The edges, side by side with the seed's way", Figures(FIGURES))
-        self.numbers = itertools.count(1)
-        self.pages: dict[str, int] = {}
+        self.three: tuple[Side, ...] = (*self.both, self.haproxy)
+        self.outcome = Outcome("edge", "The edges, side by side with the seed's way and HAProxy", Figures(FIGURES))
 
     # -- before and after -------------------------------------------------------------------------------------------------
 
     def set_up(self) -> None:
-        """Bring instances, the seed and wrk to the nodes."""
-        say = self.options.say
-        say("images of the instances")
-        images.make_page(self.lab)
-        say("instances, and the seed beside the platform")
-        self.consul.create_external_node(self.lab.nodes[2].address)
-        for number, node in enumerate(self.lab.nodes, 1):
-            start_instance(node, f"page-{number}", images.PAGE, {"SERVICE_NAME": PAGE, "SERVICE_TAGS": "http"})
-            self.pages[node.address] = look_at_instance(node, f"page-{number}").port
-        start_instance(self.lab.nodes[1], "change-0", images.PAGE, {"SERVICE_NAME": CHANGE, "SERVICE_TAGS": "http"})
+        """Bring instances and the other sides to the nodes."""
+        self.start_pages()
+        self.options.say("the seed and HAProxy beside the platform")
         self.seed.set_up()
-        for side in self.both:
-            wait_for_answer(self.lab, side.endpoints(), host(PAGE), is_for(PAGE))
-            wait_for_answer(self.lab, side.endpoints(), host(CHANGE), is_for(CHANGE))
-        versions = self.lab.edges[0].run("nginx -v 2>&1; consul-template -version 2>&1; consul version | head -1; docker --version")
-        self.outcome.settings["versions"] = versions.splitlines()
+        self.haproxy.set_up({host(service): service for service in (PAGE, CHANGE)})
+        for side in self.three:
+            self.wait_for_pages(side)
+        self.outcome.settings["versions"] = [*self.versions(), self.lab.edges[0].run("haproxy -v | head -1")]
 
     def tear_down(self) -> None:
         """Leave the nodes as they were found."""
@@ -183,62 +157,32 @@ class EdgeBench:
         for side in self.both:
             with contextlib.suppress(LabError):
                 side.resume()
-        remove_instances(self.lab.nodes)
-        self.consul.remove_external_node()
-        sides.remove_all(self.lab)
-        for edge in self.lab.edges:
-            edge.run(f"systemctl start {Platform.template_unit}", timeout=120)
-            wait_for(lambda at=edge: at.run(f"grep -c bench- {Platform.rendered}; true") == "0", 60, f"{edge.name} forgets the services")  # type: ignore[misc]
-        self.platform.confirm_shrink()
-        images.remove_images(self.lab)
+        undo(self.remove_pages, self.haproxy.remove, lambda: sides.remove_all(self.lab), self.leave_edges)
 
     @contextlib.contextmanager
     def only(self, side: Side) -> t.Iterator[None]:
-        """Halt the other side meanwhile."""
-        other = self.seed if side is self.platform else self.platform
-        other.pause()
+        """Halt the others meanwhile."""
+        others = [other for other in self.both if other is not side]
+        for other in others:
+            other.pause()
         try:
             yield
         finally:
-            other.resume()
+            for other in others:
+                other.resume()
 
-    def blocks(self, count: int) -> t.Iterator[tuple[int, Side]]:
-        """Blocks of both sides in the order ABBA, so that neither is always the first."""
+    def blocks(self, count: int, among: t.Sequence[Side]) -> t.Iterator[tuple[int, Side]]:
+        """Blocks of the sides in the order ABBA, so that none is always the first."""
         for number in range(count):
-            for side in self.both if number % 2 == 0 else self.both[::-1]:
+            for side in among if number % 2 == 0 else among[::-1]:
                 yield number, side
 
     # -- changes ----------------------------------------------------------------------------------------------------------
 
-    def change(self, side: Side, cold: bool = False) -> Change:
-        """Add an instance, wait until both edges answer from it, and remove it."""
-        node = self.lab.nodes[2]
-        ident = f"change-{next(self.numbers)}"
-        known = self.consul.instances(CHANGE)
-        if cold:
-            side.before_cold_change()
-        watch = Watch(self.lab, side.endpoints(), host(CHANGE), is_from(ident), SLOWEST_SECONDS)
-        catalogue = CatalogueWatch(self.consul, CHANGE, lambda now: bool(now - known), SLOWEST_SECONDS).start()
-        watch.start()
-        try:
-            started = start_instance(node, ident, images.PAGE, {"SERVICE_NAME": CHANGE, "SERVICE_TAGS": "http"})
-            seen = watch.result()
-            instance = look_at_instance(node, ident)
-            steps = {edge.name: side.times(edge) for edge in self.lab.edges}
-        finally:
-            remove_instance(node, ident)
-        side.settled(absent=[f"{node.address}:{instance.port}"])
-        visible = max(seen.values())
-        registered = catalogue.result()
-        names = list(steps[self.lab.edges[0].name])
-        moments = [instance.started_at, registered, *(max(steps[edge.name][name] for edge in self.lab.edges) for name in names), visible]
-        phases = dict(zip(["registered", *names, "reloaded"], ((after - before) * 1000 for before, after in itertools.pairwise(moments))))
-        return Change((visible - instance.started_at) * 1000, (visible - started.command_at) * 1000, phases)
-
     def changes(self, blocks: int, per_block: int) -> dict[str, list[Change]]:
-        """Changes on both sides in turn; the first of each side is a warm-up and not counted."""
-        found: dict[str, list[Change]] = {side.name: [] for side in self.both}
-        for number, side in self.blocks(blocks):
+        """Changes on every side in turn; the first of each side is a warm-up and not counted."""
+        found: dict[str, list[Change]] = {side.name: [] for side in self.three}
+        for number, side in self.blocks(blocks, self.three):
             with self.only(side):
                 for _ in range(per_block + (number == 0)):
                     found[side.name].append(self.change(side))
@@ -247,33 +191,38 @@ class EdgeBench:
     def part_change(self) -> None:
         """How soon one more instance is seen, and where the time goes."""
         outcome, figures = self.outcome, self.outcome.figures
-        found = self.changes(CHANGE_BLOCKS, CHANGES_PER_BLOCK)
+        found = self.changes(self.options.few(CHANGE_BLOCKS, 2), self.options.few(CHANGES_PER_BLOCK, 2))
         visible = {name: [change.visible for change in changes] for name, changes in found.items()}
-        for name, prefix in (("platform", ""), ("seed", "seed_")):
-            changes = found[name]
+        for name, changes in found.items():
+            prefix = PREFIXES[name]
             series = outcome.add_series(f"{prefix}change_visible", "ms", visible[name])
             figures.set(f"{prefix}change_visible_median_ms", series.summary().median)
             figures.set(f"{prefix}change_visible_p95_ms", series.summary().p95)
             command = outcome.add_series(f"{prefix}change_visible_from_command", "ms", [change.from_command for change in changes])
-            figures.set(f"{prefix}change_visible_from_command_median_ms", command.summary().median)
+            if f"{prefix}change_visible_from_command_median_ms" in figures.declared:
+                figures.set(f"{prefix}change_visible_from_command_median_ms", command.summary().median)
             for phase in changes[0].phases:
                 series = outcome.add_series(f"{prefix}phase_{phase}", "ms", [change.phases[phase] for change in changes])
                 if f"{prefix}phase_{phase}_median_ms" in figures.declared:
                     figures.set(f"{prefix}phase_{phase}_median_ms", series.summary().median)
         figures.set("change_visible_ratio_seed", paired_ratio(visible["platform"], visible["seed"]))
+        figures.set("change_visible_ratio_haproxy", paired_ratio(visible["platform"], visible["haproxy"]))
         with self.only(self.platform):
-            cold = outcome.add_series("change_visible_cold", "ms", [self.change(self.platform, cold=True).visible for _ in range(COLD_CHANGES)])
+            cold = outcome.add_series(
+                "change_visible_cold", "ms", [self.change(self.platform, cold=True).visible for _ in range(self.options.few(COLD_CHANGES))]
+            )
         figures.set("change_visible_cold_median_ms", cold.summary().median)
         rows = [
             Row("platform", visible["platform"], "platform"),
             Row("platform, apply program not started", cold.samples, "platform"),
             Row("seed", visible["seed"]),
+            Row("HAProxy, DNS SRV every second", visible["haproxy"]),
         ]
         outcome.panels.append(Panel("Container started → both edges answer from it", "ms", rows))
         rows = [
-            Row(f"{prefix.rstrip('_') or 'platform'}: {phase}", outcome.series[f"{prefix}phase_{phase}"].samples, "other" if prefix else "platform")
-            for prefix, name in (("", "platform"), ("seed_", "seed"))
-            for phase in found[name][0].phases
+            Row(f"{side.name}: {phase}", outcome.series[f"{PREFIXES[side.name]}phase_{phase}"].samples, side.kind)
+            for side in self.both
+            for phase in found[side.name][0].phases
         ]
         outcome.panels.append(Panel("Where that time goes, step by step", "ms", rows))
 
@@ -283,9 +232,9 @@ class EdgeBench:
         gone: dict[str, list[float]] = {side.name: [] for side in self.both}
         node = self.lab.nodes[2]
         before = self.seed.restarts()
-        for number, side in self.blocks(LIFECYCLE_BLOCKS):
+        for number, side in self.blocks(LIFECYCLE_BLOCKS, self.both):
             with self.only(side):
-                for repetition in range(LIFECYCLES_PER_BLOCK + (number == 0)):
+                for repetition in range(self.options.few(LIFECYCLES_PER_BLOCK) + (number == 0)):
                     ident = f"solo-{next(self.numbers)}"
                     watch = Watch(self.lab, side.endpoints(), host(SOLO), is_from(ident), SLOWEST_SECONDS).start()
                     start_instance(node, ident, images.PAGE, {"SERVICE_NAME": SOLO, "SERVICE_TAGS": "http"})
@@ -318,13 +267,14 @@ class EdgeBench:
         candidates = {
             "platform": Endpoint(edge, self.platform.port),
             "handwritten": hand,
+            "haproxy": Endpoint(edge, self.haproxy.port),
             "seed": Endpoint(edge, self.seed.port),
             "direct": direct,
         }
         found: dict[str, list[WrkResult]] = {name: [] for name in candidates}
         for endpoint in candidates.values():
             wrk(self.lab, caller, endpoint, host(PAGE), WRK_WARM_UP_SECONDS, CONNECTIONS)
-        for number in range(ROUNDS):
+        for number in range(self.options.few(ROUNDS, 2)):
             for name in candidates if number % 2 == 0 else reversed(candidates):
                 result = wrk(self.lab, caller, candidates[name], host(PAGE), WRK_SECONDS, CONNECTIONS)
                 found[name].append(result)
@@ -341,10 +291,12 @@ class EdgeBench:
             figures.set(f"latency_{name}_p99_ms", percentile([result.p99 for result in results], 0.5))
         figures.set("throughput_ratio_handwritten", paired_ratio(rates["platform"], rates["handwritten"]))
         figures.set("throughput_ratio_seed", paired_ratio(rates["platform"], rates["seed"]))
+        figures.set("throughput_ratio_haproxy", paired_ratio(rates["platform"], rates["haproxy"]))
         rows = [
             Row("direct, no edge", rates["direct"], "bound"),
             Row("hand-written nginx", rates["handwritten"]),
             Row("platform", rates["platform"], "platform"),
+            Row("HAProxy", rates["haproxy"]),
             Row("seed", rates["seed"]),
         ]
         outcome.panels.append(Panel(f"Requests through one edge, wrk with {CONNECTIONS} connections", "requests/s", rows))
@@ -358,14 +310,14 @@ class EdgeBench:
         places = [External("bench-flip-1", FLIP, node.address, self.pages[node.address]) for node in self.lab.nodes]
         names = [f"page-{number}" for number in range(1, len(places) + 1)]
         for side in self.both:
-            prefix = "" if side is self.platform else "seed_"
+            prefix = PREFIXES[side.name]
             self.consul.put([places[0]])
             wait_for_answer(self.lab, side.endpoints(), host(FLIP), is_from(names[0]))
             generations = self.platform.generations()
             with self.only(side):
                 load = SteadyLoad(self.lab, side.endpoints(), host(PAGE), LOAD_RATE, LOAD_LONGEST_SECONDS, is_for(PAGE)).start()
                 try:
-                    for number in range(1, RELOADS + 1):
+                    for number in range(1, self.options.few(RELOADS) + 1):
                         watch = Watch(self.lab, side.endpoints(), host(FLIP), is_from(names[number % 3]), SLOWEST_SECONDS).start()
                         self.consul.put([places[number % 3]])
                         watch.result()
@@ -382,38 +334,40 @@ class EdgeBench:
         for side in self.both:
             side.settled(absent=[host(FLIP)])
 
+    # -- churn ------------------------------------------------------------------------------------------------------------
+
+    def part_churn(self) -> None:
+        """Instances come, and end without a word, under load."""
+        figures = self.outcome.figures
+        comings = self.options.few(COMINGS)
+        for side in self.three:
+            prefix = PREFIXES[side.name]
+            with self.only(side):
+                # A warm-up: what the side did before is over.
+                self.change(side)
+                load = SteadyLoad(self.lab, side.endpoints(), host(CHANGE), LOAD_RATE, LOAD_LONGEST_SECONDS, is_for(CHANGE)).start()
+                try:
+                    for _ in range(comings):
+                        self.change(side)
+                finally:
+                    count = load.stop()
+            figures.set(f"{prefix}churn_requests", count.requests)
+            figures.set(f"{prefix}churn_failed_requests", count.failed)
+            figures.set(f"{prefix}churn_resent_requests", count.resent)
+            for error in count.errors:
+                self.outcome.note(f"A request that failed while instances of {side.title} came and went: {error}.")
+        figures.set("churn", comings)
+
     # -- growth -----------------------------------------------------------------------------------------------------------
 
-    def many(self, first: int, last: int) -> list[External]:
-        """Services with three instances each; their instances are the real pages."""
-        return [
-            External(f"{MANY}-{number:04d}-{place}", f"{MANY}-{number:04d}", address, port)
-            for number in range(first, last + 1)
-            for place, (address, port) in enumerate(self.pages.items())
-        ]
-
-    def first_render(self, side: Side, size: int) -> None:
-        """Start consul-template on both edges when the catalogue is full already."""
-        prefix = "" if side is self.platform else "seed_"
-        service = f"{MANY}-{size:04d}"
-        watch = Watch(self.lab, side.endpoints(), host(service), is_for(service), SLOWEST_SECONDS)
-        began = time.time()
-        side.start()
-        watch.start()
-        seen = max(watch.result().values())
-        rendered = max(side.times(edge)["rendered"] for edge in self.lab.edges)
-        if rendered < began:
-            raise LabError(f"{side.title} answers for {service}, but {side.rendered} is older than the start of consul-template")
-        self.outcome.figures.set(f"{prefix}render_{size}_ms", (rendered - began) * 1000)
-        self.outcome.figures.set(f"{prefix}first_visible_{size}_ms", (seen - began) * 1000)
-        side.settled(present=[host(service)])
+    def first_render_figures(self, side: Side, size: int) -> None:
+        """The first render of a side, as figures."""
+        prefix = PREFIXES[side.name]
+        first = self.first_render(side, size)
+        self.outcome.figures.set(f"{prefix}render_{size}_ms", first.rendered)
+        self.outcome.figures.set(f"{prefix}first_visible_{size}_ms", first.visible)
         if side is self.platform:
             self.outcome.figures.set(f"apply_{size}_ms", self.platform.apply_milliseconds())
-
-    def memory(self, side: Side) -> dict[str, float]:
-        """Megabytes of each unit of a side, on the edge where it is larger."""
-        reports = [edge.program("processes.py", *side.units()) for edge in self.lab.edges]
-        return {unit: max(report[unit]["pss"] for report in reports) / 1e6 for unit in side.units()}
 
     def part_growth(self) -> None:
         """The same with more and more services."""
@@ -427,11 +381,11 @@ class EdgeBench:
             self.consul.put(self.many(had + 1, size))
             had = size
             for side in self.both:
-                self.first_render(side, size)
+                self.first_render_figures(side, size)
             for side in self.both:
                 sizes[side.name][size] = []
                 with self.only(side):
-                    for repetition in range(CHANGES_PER_SIZE + 1):
+                    for repetition in range(self.options.few(CHANGES_PER_SIZE, 2) + 1):
                         measured = self.change(side)
                         if repetition:
                             sizes[side.name][size].append(measured)
@@ -473,6 +427,7 @@ def run(lab: Lab, options: Options) -> Outcome:
         changes=CHANGE_BLOCKS * CHANGES_PER_BLOCK,
         wrk={"rounds": ROUNDS, "seconds": WRK_SECONDS, "connections": CONNECTIONS},
         reloads=RELOADS,
+        comings=COMINGS,
         sizes=list(SIZES),
         warm_up="the first change of each side, and one run of wrk for each candidate, are not counted",
     )
@@ -481,6 +436,7 @@ def run(lab: Lab, options: Options) -> Outcome:
         "lifecycle": bench.part_lifecycle,
         "throughput": bench.part_throughput,
         "reloads": bench.part_reloads,
+        "churn": bench.part_churn,
         "growth": bench.part_growth,
     }
     try:

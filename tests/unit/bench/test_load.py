@@ -11,9 +11,8 @@ import typing as t
 
 import pytest
 
-from bench import consul, lab, load
+from bench import changes, consul, lab, load
 from bench.lab import Endpoint, Lab, LabError, Node
-from bench.suites import edge
 
 WRK = """\
 Running 6s test @ http://172.31.88.129:80/
@@ -146,6 +145,19 @@ def test_no_load_goes_to_what_is_no_container_of_this_run(monkeypatch: pytest.Mo
         nodes.confirm([])
 
 
+def test_the_way_out_goes_on_after_a_step_that_failed() -> None:
+    steps: list[str] = []
+
+    def fail(word: str) -> None:
+        steps.append(word)
+        raise LabError(word)
+
+    lab.undo(lambda: steps.append("first"), lambda: steps.append("second"))
+    with pytest.raises(LabError, match="third"):
+        lab.undo(lambda: fail("third"), lambda: fail("fourth"), lambda: steps.append("last"))
+    assert steps == ["first", "second", "third", "fourth", "last"]
+
+
 def test_docker_times_keep_their_nanoseconds() -> None:
     assert lab.parse_docker_time("2026-01-02T03:04:05.678901234Z") == pytest.approx(1767323045.678901, abs=1e-6)
     assert lab.parse_docker_time("2026-01-02T03:04:05Z") == 1767323045
@@ -174,6 +186,6 @@ def test_operations_of_a_transaction() -> None:
     ],
 )
 def test_what_an_answer_says(answer: load.Answer, own: bool, through: bool, gone: bool) -> None:
-    assert edge.is_from("solo-1")(answer) is own
-    assert edge.is_for("bench-solo")(answer) is through
-    assert edge.is_gone("solo-1", "bench-solo")(answer) is gone
+    assert changes.is_from("solo-1")(answer) is own
+    assert changes.is_for("bench-solo")(answer) is through
+    assert changes.is_gone("solo-1", "bench-solo")(answer) is gone

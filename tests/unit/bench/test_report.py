@@ -17,7 +17,8 @@ from bench import report, svg
 from bench.__main__ import arguments, readme_tables
 from bench.figures import Figure, Figures, Target
 from bench.lab import EDGE_DOMAIN
-from bench.report import Outcome
+from bench.options import Options
+from bench.report import Outcome, Table
 from bench.suites import SUITES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,6 +36,7 @@ def outcome() -> Outcome:
     made.figures.set("lost", 0)
     made.add_series("fast", "ms", [30, 31.23456, 33])
     made.panels.append(svg.Panel("How fast", "ms", [svg.Row("a & b", [30, 31.2, 33], "platform"), svg.Row("nothing", [])]))
+    made.tables.append(Table("Slowest", ["what", "seconds"], [["a task", 1.25], ["another", 3]]))
     made.note("One thing & another.")
     made.note("One thing & another.")
     return made
@@ -74,6 +76,8 @@ def test_document_and_files(tmp_path: Path) -> None:
     assert json.loads(paths[0].read_text()) == document
     text = paths[1].read_text()
     assert "| `fast_ms` | 31.23 | ms | <= 30 | no |" in text
+    assert "## Slowest\n\n| what | seconds |\n|---|---|\n| a task | 1.25 |\n| another | 3 |\n" in text
+    assert document["tables"] == [{"title": "Slowest", "head": ["what", "seconds"], "rows": [["a task", 1.25], ["another", 3]]}]
     assert "busy" not in text
     screen = report.screen(document)
     assert "NOT reached: fast_ms is 31.23, to reach <= 30" in screen
@@ -132,6 +136,7 @@ def test_the_command_line_names_what_it_does_not_know(capsys: pytest.CaptureFixt
     assert arguments([]).suites == list(SUITES)
     assert arguments(["edge", "--part", "growth"]).suites == ["edge"]
     assert arguments(["--part", "idle"]).suites == ["registration"]
+    assert arguments(["dns", "--part", "plain", "--short"]).short is True
     with pytest.raises(SystemExit):
         arguments(["edge", "--part", "idle"])
     assert "there is no part idle; there are: edge: change" in capsys.readouterr().err
@@ -139,6 +144,15 @@ def test_the_command_line_names_what_it_does_not_know(capsys: pytest.CaptureFixt
         arguments(["dns2"])
     with pytest.raises(SystemExit):
         arguments(["registration", "--containers", "0"])
+
+
+def test_a_short_run_takes_a_fourth_and_never_nothing() -> None:
+    whole, short = Options((), 1, print), Options((), 1, print, short=True)
+    assert [whole.few(20), short.few(20), short.few(2), short.few(3, 2)] == [20, 5, 1, 2]
+
+
+def test_only_a_suite_with_nodes_of_its_own_runs_without_others() -> None:
+    assert [name for name, suite in SUITES.items() if not suite.nodes] == ["converge"]
 
 
 def test_the_domain_is_that_of_the_nodes() -> None:
