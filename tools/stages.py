@@ -66,6 +66,7 @@ STAGES: dict[str, Stage] = {
     "former-artifacts": Stage("tools/setup/former-artifacts", ("artifacts",)),
     "day2": Stage("tools/test/scenario day2", (*SETUP, "former-artifacts"), nodes=True, tests=True),
     "secure": Stage("tools/test/scenario secure", SETUP, nodes=True, tests=True),
+    "faults": Stage("tools/test/scenario faults", SETUP, nodes=True, tests=True),
     # Demo
     "demo-nodes": Stage("tools/demo nodes", ("python", "node-image"), nodes=True),
     "demo-site": Stage("tools/demo site", ("demo-nodes", "artifacts"), nodes=True),
@@ -80,7 +81,7 @@ GOALS: dict[str, tuple[str, ...]] = {
     "demo": ("demo-acceptance",),
     "check": ("lint", "unit"),
     "test": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact"),
-    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2", "secure"),
+    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2", "secure", "faults"),
 }
 
 
