@@ -208,6 +208,42 @@ def evidence() -> str:
 # Callers ---------------------------------------------------------------------------------------------------------------
 
 
+def judged(answer: http.client.HTTPResponse, service: str) -> str:
+    """What is wrong with an answer; empty when nothing is."""
+    body = answer.read().decode(errors="replace").strip()
+    if answer.status != 200:
+        return f"{answer.status} {body}"
+    return "" if f"version: {service}" in body else f"{WRONG}: {body}"
+
+
+class Kept:
+    """Asks over one connection for as long as it is kept. One that was closed between two requests is opened again, as every client does; it is no failure."""
+
+    def __init__(self, address: str, port: int = 80) -> None:
+        self.reopened = 0
+        self._connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT)
+
+    def _once(self) -> str:
+        try:
+            self._connection.request("GET", "/", headers={"Host": f"{WEB}.{traffic.DOMAIN}"})
+            return judged(self._connection.getresponse(), WEB)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def ask(self) -> str:
+        """One request."""
+        kept = self._connection.sock is not None
+        try:
+            return self._once()
+        except ConnectionError:
+            # Nothing of an answer had come.
+            if not kept:
+                raise
+        self.reopened += 1
+        return self._once()
+
+
 class Callers:
     """Everybody who calls, from the beginning to the end of a block.
 
@@ -223,7 +259,7 @@ class Callers:
         self.nodes = [node for node in lab.NODES if node not in tuple(away)]
         self.samples: list[Sample] = []
         self.events: list[tuple[float, str]] = []
-        self.reopened = 0
+        self._kept: list[Kept] = []
         self.cut: list[float] = []
         self.begun = self.ended = time.monotonic()
         self._stop = threading.Event()
@@ -232,7 +268,9 @@ class Callers:
         for edge, address in self.edges.items():
             rate = RATE / 2 / WORKERS
             self._threads += [self._thread(edge, "http new", rate, lambda address=address: self._ask_new(address)) for _ in range(WORKERS)]
-            self._threads += [self._thread(edge, "http kept", rate, self._asker_kept(address)) for _ in range(WORKERS)]
+            kept = [Kept(address) for _ in range(WORKERS)]
+            self._kept += kept
+            self._threads += [self._thread(edge, "http kept", rate, one.ask) for one in kept]
             self._threads += [self._thread(edge, "tls", 5, lambda address=address: self._ask_tls(address))]
             self._threads += [threading.Thread(target=self._sessions, args=(edge, address), daemon=True) for _ in range(3)]
 
@@ -248,9 +286,10 @@ class Callers:
             thread.join(timeout=TIMEOUT + 20)
         self.ended = time.monotonic()
 
-    def elapsed(self) -> float:
-        """Seconds since the load began."""
-        return time.monotonic() - self.begun
+    @property
+    def reopened(self) -> int:
+        """How often a kept connection had been closed between two requests."""
+        return sum(one.reopened for one in self._kept)
 
     def event(self, text: str) -> float:
         """Note what happened; gives the moment."""
@@ -285,45 +324,10 @@ class Callers:
             due = max(due + 1 / rate, time.monotonic())
             self._stop.wait(max(0.0, due - time.monotonic()))
 
-    @staticmethod
-    def _judge(answer: http.client.HTTPResponse, service: str) -> str:
-        body = answer.read(4096).decode(errors="replace").strip()
-        if answer.status != 200:
-            return f"{answer.status} {body}"
-        return "" if f"version: {service}" in body else f"{WRONG}: {body}"
-
     def _ask_new(self, address: str) -> str:
         with contextlib.closing(http.client.HTTPConnection(address, 80, timeout=TIMEOUT)) as connection:
             connection.request("GET", "/", headers={"Host": f"{WEB}.{traffic.DOMAIN}", "Connection": "close"})
-            return self._judge(connection.getresponse(), WEB)
-
-    def _asker_kept(self, address: str) -> t.Callable[[], str]:
-        connection = http.client.HTTPConnection(address, 80, timeout=TIMEOUT)
-
-        def once() -> str:
-            connection.request("GET", "/", headers={"Host": f"{WEB}.{traffic.DOMAIN}"})
-            return self._judge(connection.getresponse(), WEB)
-
-        def ask() -> str:
-            kept = connection.sock is not None
-            try:
-                return once()
-            except (http.client.RemoteDisconnected, ConnectionError):
-                connection.close()
-                if not kept:
-                    raise
-                # It was closed between two requests, and nothing of an answer had come.
-                self.reopened += 1
-            except BaseException:
-                connection.close()
-                raise
-            try:
-                return once()
-            except BaseException:
-                connection.close()
-                raise
-
-        return ask
+            return judged(connection.getresponse(), WEB)
 
     def _ask_tls(self, address: str) -> str:
         name = f"{TLS}.{traffic.DOMAIN}"
@@ -331,7 +335,7 @@ class Callers:
             connection.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
             answer = http.client.HTTPResponse(connection)
             answer.begin()
-            return self._judge(answer, TLS)
+            return judged(answer, TLS)
 
     def _sessions(self, edge: str, address: str) -> None:
         while not self._stop.is_set():
