@@ -5,7 +5,7 @@ PYTHON ?= python3
 export PYTHON LAB_NETWORK SUITE SUITES PYTHONS UPDATE
 
 .DEFAULT_GOAL := help
-.PHONY: help python-there demo demo-down bench test test-all check fuzz lint unit render default secure bundle-site artifacts bundle setup clean
+.PHONY: help python-there demo demo-down bench test test-all check fuzz lint unit render default secure bundle-site faults artifacts bundle setup clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ bench: python-there ## Measure the platform on nodes of its own; SUITE= picks on
 test: python-there ## Everything that CI runs
 	@$(PYTHON) tools/stages.py test
 
-test-all: python-there ## The same, and the long scenarios: day 2, attacks and rotations, growth, Debian 13, no internet, two sites
+test-all: python-there ## The same, and the long scenarios: day 2, attacks and rotations, growth, Debian 13, no internet, two sites, faults
 	@$(PYTHON) tools/stages.py test-all
 
 check: python-there ## Linters and unit tests only
@@ -36,7 +36,7 @@ fuzz: python-there ## Generated catalogues, many and new ones (an hour; repeat a
 	@FUZZ_CATALOGUES=$(or $(CATALOGUES),2000) FUZZ_SEED=$(or $(SEED),random) $(PYTHON) tools/stages.py --verbose fuzz
 	@SCALE_SERVICES=3000 tools/test/pytest scale tests/apply/test_scale.py -s
 
-lint unit render default secure bundle-site: python-there ## One test stage with what it needs
+lint unit render default secure bundle-site faults: python-there ## One test stage with what it needs
 	@$(PYTHON) tools/stages.py --verbose $@
 
 artifacts: python-there ## Fill the mirror in artifacts/ with Consul and consul-template

@@ -75,6 +75,7 @@ STAGES: dict[str, Stage] = {
     "bundle-lab": Stage("tools/bundle/make lab", ("python", "artifacts", "samples")),
     "bundle-site": Stage("tools/test/scenario bundle", (*SETUP, "bundle-lab"), nodes=True, tests=True),
     "wan": Stage("tools/test/scenario wan", SETUP, nodes=True, tests=True),
+    "faults": Stage("tools/test/scenario faults", SETUP, nodes=True, tests=True),
     # Demo
     "demo-nodes": Stage("tools/demo nodes", ("python", "node-image"), nodes=True),
     "demo-site": Stage("tools/demo site", ("demo-nodes", "artifacts"), nodes=True),
@@ -90,7 +91,7 @@ GOALS: dict[str, tuple[str, ...]] = {
     "demo": ("demo-acceptance",),
     "check": ("lint", "unit"),
     "test": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact"),
-    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2", "secure", "grow", "trixie", "bundle-site", "wan"),
+    "test-all": ("lint", "unit", "render", "fuzz", "default", "rejected-input", "artifact", "day2", "secure", "grow", "trixie", "bundle-site", "wan", "faults"),
 }
 
 

@@ -1,0 +1,341 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The faults and what must hold, as a table. The first ones are short, and part of `make test`."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import json
+import typing as t
+
+import callers
+import faults
+import lab
+import traffic
+from fault_report import Limit
+from fault_run import NOBODY_NOTICES, Case, Watch
+
+EDGE, OTHER_EDGE = lab.EDGES
+PLAIN = "consul-3"
+NO_SESSION_CUT = (*NOBODY_NOTICES, Limit("tcp_cut", "=", 0))
+NAMES_ANSWER = (Limit("dns_failed", "=", 0),)
+# Who was in the middle of a request to a node that falls silent waits for it; everybody else is served by the others.
+MAJORITY = (Limit("http_failed_percent", "<=", 0.1), Limit("http_slow_percent", "<=", 1.0))
+
+SHORT = (
+    Case(
+        "quiet", "Nothing happens", "0 failed: the load itself is sound", lambda: contextlib.nullcontext("nothing"), (*NO_SESSION_CUT, *NAMES_ANSWER), lasts=10
+    ),
+    Case("instance_killed", "One instance killed", "0 failed", lambda: faults.instance_killed(PLAIN)),
+    Case("instance_stopped", "One instance stopped gracefully", "0 failed", lambda: faults.instance_stopped(OTHER_EDGE), NO_SESSION_CUT, lasts=5),
+    Case(
+        "leader_killed", "Consul leader killed (kill -9)", "0 failed, and names are answered throughout", faults.leader_killed, (*NO_SESSION_CUT, *NAMES_ANSWER)
+    ),
+    Case(
+        "nginx_master_killed",
+        "nginx master killed",
+        "trouble for less than 2 s, back by itself, 0 wrong routes",
+        lambda: faults.unit_killed(OTHER_EDGE, "nginx"),
+        (Limit("trouble_span_s", "<", 2),),
+    ),
+    Case(
+        "docker_restarted",
+        "Docker daemon restarted",
+        "containers live on, 0 failed",
+        lambda: faults.docker_away(EDGE, "systemctl restart docker"),
+        NO_SESSION_CUT,
+    ),
+)
+
+# Nodes -------------------------------------------------------------------------------------------------------------------
+
+
+def let_go(*lost: str, edges: t.Sequence[str] = lab.EDGES) -> t.Callable[[Watch], None]:
+    """The edges send nothing to lost nodes any more."""
+    rest = [node for node in lab.NODES if node not in lost]
+    return lambda watch: watch.wait("edges_right", lambda: callers.edges_right(edges, rest), 90, "the edges are right without it")
+
+
+NODE_LOST = (
+    Limit("http_failed", "=", 0),
+    Limit("http_slow_percent", "<=", 0.1),
+    Limit("edges_right_s", "<=", 15),
+)
+
+
+@contextlib.contextmanager
+def leading_node_lost() -> t.Iterator[str]:
+    """It led, too."""
+    faults.make_leader(PLAIN)
+    with faults.nodes_lost(PLAIN) as proof:
+        yield f"{proof}; it led"
+
+
+@contextlib.contextmanager
+def leading_node_cut(*directions: str) -> t.Iterator[str]:
+    """It led, too."""
+    faults.make_leader(PLAIN)
+    with faults.packets_lost(PLAIN, directions) as proof:
+        yield f"{proof}; it led"
+
+
+NODES = (
+    Case(
+        "node_lost",
+        "A node lost for 60 s, which led",
+        "0 failed, at most 0.1 % slower than 1 s, edges right within 15 s, everything back by itself",
+        leading_node_lost,
+        NODE_LOST,
+        lasts=60,
+        away=(PLAIN,),
+        during=let_go(PLAIN),
+    ),
+    Case(
+        "edge_lost",
+        "The other edge lost for 60 s",
+        "the same, asked at the edge that is left",
+        lambda: faults.nodes_lost(OTHER_EDGE),
+        NODE_LOST,
+        lasts=60,
+        edges=(EDGE,),
+        away=(OTHER_EDGE,),
+        during=let_go(OTHER_EDGE, edges=(EDGE,)),
+    ),
+    Case(
+        "network_cut",
+        "A node's network cut off both ways, while it led",
+        "the majority side serves, and healing leaves no ghost",
+        lambda: leading_node_cut("in", "out"),
+        MAJORITY,
+        lasts=30,
+        away=(PLAIN,),
+        during=let_go(PLAIN),
+    ),
+    Case(
+        "network_deaf",
+        "A node's network cut off one way, while it led: it sends and hears nothing",
+        "the majority side serves, and healing leaves no ghost",
+        lambda: leading_node_cut("in"),
+        MAJORITY,
+        lasts=30,
+        away=(PLAIN,),
+    ),
+    Case(
+        "packets_lost",
+        "30 % of the packets to a node lost",
+        "the majority side serves, and healing leaves no ghost",
+        lambda: faults.packets_lost(PLAIN, ("in",), 30),
+        MAJORITY,
+        lasts=30,
+        away=(PLAIN,),
+    ),
+    Case(
+        "link_throttled",
+        "A node's link throttled to 1 Mbit/s",
+        "the majority side serves, and healing leaves no ghost",
+        lambda: faults.link_throttled(PLAIN),
+        MAJORITY,
+        lasts=30,
+        away=(PLAIN,),
+    ),
+)
+
+# Processes ---------------------------------------------------------------------------------------------------------------
+
+DOCKER_KILLED = "systemctl kill -s KILL docker; sleep 0.5; systemctl start docker"
+
+
+def keeps_state(watch: Watch) -> None:
+    """Long after the last server went, the edges have their upstreams."""
+
+    def look() -> bool:
+        return watch.since() > 40 and all({service for service, _where in callers.live(edge)} == {callers.WEB, callers.ECHO, callers.TLS} for edge in lab.EDGES)
+
+    watch.wait("kept_state", look, 55, "the edges keep what they had")
+
+
+PROCESSES = (
+    Case("follower_killed", "Consul follower killed", "0 failed, and names are answered throughout", faults.follower_killed, (*NO_SESSION_CUT, *NAMES_ANSWER)),
+    Case("docker_killed", "Docker daemon killed", "containers live on, 0 failed", lambda: faults.docker_away(PLAIN, DOCKER_KILLED), NO_SESSION_CUT),
+    Case("registrator_killed", "registrator killed", "back by itself, 0 failed", lambda: faults.unit_killed(PLAIN, "registrator"), NO_SESSION_CUT),
+    Case("consul_template_killed", "consul-template killed", "back by itself, 0 failed", lambda: faults.unit_killed(EDGE, "consul-template"), NO_SESSION_CUT),
+    Case(
+        "servers_stopped",
+        "All Consul servers stopped for 60 s",
+        "the edges keep the last good state, nothing is emptied, full recovery",
+        faults.servers_stopped,
+        NO_SESSION_CUT,
+        lasts=60,
+        during=keeps_state,
+    ),
+)
+
+# Disk, memory, clock -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def edge_disk_full() -> t.Iterator[str]:
+    """The directory of the edge, with changes that want to be written."""
+    with faults.small_disk(EDGE, "/var/lib/nginx-edge", "1024", "consul-template", "nginx-edge-apply.socket") as filler:
+        since = faults.clock(EDGE)
+        with faults.disk_full(EDGE, filler) as proof:
+            error = lab.wait_for(
+                lambda: faults.said_since(EDGE, since, "no space left", "consul-template", "nginx-edge-apply"),
+                60,
+                "the full disk is named",
+                lambda: lab.journal(EDGE, "consul-template", "nginx-edge-apply"),
+            )
+            yield f"{proof}; the journal says: {error}"
+        lab.wait_for(lambda: callers.edges_right((EDGE,)), 60, "the edge goes on as soon as there is room", callers.evidence)
+
+
+_WRITE = "for number in $(seq 40); do head -c 300000 /dev/urandom | base64 -w0 | consul kv put fault/$number - >/dev/null; done"
+
+
+@contextlib.contextmanager
+def server_disk_full() -> t.Iterator[str]:
+    """The data of a server, while the cluster has much to write."""
+    faults.make_leader(EDGE)
+    with faults.small_disk(PLAIN, "/var/lib/consul", "4096", "consul") as filler:
+        traffic.settle()
+        since = faults.clock(PLAIN)
+        with faults.disk_full(PLAIN, filler) as proof:
+            lab.run(EDGE, _WRITE)
+            error = lab.wait_for(
+                lambda: faults.said_since(PLAIN, since, "no space left", "consul"), 60, "the full disk is named", lambda: lab.journal(PLAIN, "consul")
+            )
+            assert lab.run(OTHER_EDGE, "consul kv get fault/40 | wc -c") != "1", "the others go on writing"
+            yield f"{proof}; the journal says: {error}"
+        # All that was written meanwhile arrives.
+        lab.wait_for(
+            lambda: lab.run(PLAIN, "consul kv get -stale fault/40 | wc -c") > "1", 60, "the server has caught up", lambda: lab.journal(PLAIN, "consul")
+        )
+        traffic.settle()
+        lab.run(EDGE, "consul kv delete -recurse fault/")
+
+
+def time_of_registrator() -> float:
+    """As its metrics have it."""
+    return float(lab.run(PLAIN, "curl -sf http://127.0.0.1:8099/metrics | awk '$1 == \"registrator_last_sync_timestamp_seconds\"{print $2}'"))
+
+
+def time_of_apply() -> float:
+    """As its last run has it."""
+    return float(json.loads(lab.run(EDGE, "cat /var/lib/nginx-edge/status.json"))["last"]["time"])
+
+
+def time_of_nginx() -> float:
+    """As its answers have it."""
+    line = lab.run(EDGE, "curl -sI http://127.0.0.1/ | grep -i ^date:")
+    return email.utils.parsedate_to_datetime(line.partition(":")[2].strip()).timestamp()
+
+
+def stays_right(watch: Watch) -> None:
+    """What comes and goes meanwhile is followed."""
+    watch.wait("right_meanwhile", callers.all_right, 60, "catalogue and edges are right meanwhile")
+
+
+def clock_case(node: str, unit: str, shift: str, seen: t.Callable[[], float]) -> Case:
+    """One component with another time."""
+    return Case(
+        f"clock_{unit}_{'ahead' if shift[0] == '+' else 'behind'}".replace("-", "_"),
+        f"Clock of {unit} {'one hour ahead' if shift[0] == '+' else 'one hour behind'}",
+        "0 failed, changes are followed, nothing is lost",
+        lambda: faults.clock_shifted(node, unit, shift, seen),
+        lasts=12,
+        during=stays_right,
+        only_while=True,
+    )
+
+
+def memory_case(node: str, unit: str, limit: str) -> Case:
+    """One unit with too little memory."""
+    return Case(
+        f"memory_{unit}".replace("-", "_"),
+        f"{unit} with MemoryMax={limit}",
+        "a named error, 0 failed, recovery when it is freed",
+        lambda: faults.memory_limited(node, unit, limit),
+        NO_SESSION_CUT,
+        lasts=15,
+    )
+
+
+MACHINE = (
+    Case("edge_disk_full", "Disk full on an edge", "a named error, nothing lost, recovery when it is freed", edge_disk_full, NO_SESSION_CUT, lasts=20),
+    Case("server_disk_full", "Disk full on a server", "a named error, nothing lost, recovery when it is freed", server_disk_full, lasts=20),
+    *(clock_case(PLAIN, "registrator", shift, time_of_registrator) for shift in ("+1h", "-1h")),
+    *(clock_case(EDGE, "nginx-edge-apply", shift, time_of_apply) for shift in ("+1h", "-1h")),
+    *(clock_case(EDGE, "nginx", shift, time_of_nginx) for shift in ("+1h", "-1h")),
+    memory_case(PLAIN, "registrator", "8M"),
+    memory_case(EDGE, "consul-template", "8M"),
+)
+
+# The catalogue, and everything at once -----------------------------------------------------------------------------------
+
+
+def refused(edge: str) -> t.Any:
+    """What the guard of an edge holds back."""
+    return json.loads(lab.run(edge, "nginx-edge-apply --status --json", check=False))["refused"]
+
+
+def held_until_confirmed(watch: Watch) -> None:
+    """Both edges hold what they had; one is told that it is right so, and lets go."""
+    for edge in lab.EDGES:
+        watch.wait(f"{edge.replace('-', '_')}_refused", lambda edge=edge: refused(edge), 30, f"the guard of {edge} holds")
+    lab.run(OTHER_EDGE, "nginx-edge-apply --confirm-shrink", check=False)
+    connection = http.client.HTTPConnection(traffic.addresses()[OTHER_EDGE], 80, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", "/", headers={"Host": f"{callers.WEB}.{traffic.DOMAIN}"})
+        status = connection.getresponse().status
+    assert status == 404, f"{OTHER_EDGE} was told to let go, and answers {status}"
+    watch.load.event(f"{OTHER_EDGE} was told to let go")
+    assert refused(EDGE), f"{EDGE} still holds"
+
+
+def confirm_loss(word: str) -> None:
+    """So many services leave at once that the operator has to say that it is right; until the edges hold nothing with the word any more."""
+
+    def look(edge: str) -> bool:
+        lab.run(edge, "nginx-edge-apply --confirm-shrink", check=False)
+        return word not in lab.run(edge, "cat /var/lib/nginx-edge/live/http/*.conf /var/lib/nginx-edge/live/stream/*.conf").lower()
+
+    for edge in lab.EDGES:
+        lab.wait_for(lambda edge=edge: look(edge), 90, f"{edge} has let go of every {word} service")
+
+
+CATALOGUE = (
+    Case(
+        "catalogue_wiped",
+        "All services deregistered at once",
+        "the guard holds the edge until it is confirmed",
+        faults.catalogue_wiped,
+        NO_SESSION_CUT,
+        lasts=20,
+        edges=(EDGE,),
+        during=held_until_confirmed,
+    ),
+    Case(
+        "hostile_registrations",
+        f"{faults.HOSTILE} hostile registrations",
+        "0 failed on healthy services",
+        faults.hostile_registrations,
+        NO_SESSION_CUT,
+        lasts=20,
+        afterwards=lambda: confirm_loss("evil"),
+    ),
+    Case(
+        "power_cycled",
+        "All three nodes power-cycled at once",
+        "the platform comes back alone",
+        lambda: faults.nodes_lost(*lab.NODES),
+        (),
+        lasts=5,
+        away=tuple(lab.NODES),
+        loaded=0.0,
+    ),
+)
+
+LONG = (*NODES, *PROCESSES, *MACHINE, *CATALOGUE)
