@@ -135,9 +135,11 @@ done
 true
 """
 # Whoever asks without ?stale is answered by the leader.
-_HEALTH = r"""
-for service in %s; do
-    curl -sSf -m 5 "http://127.0.0.1:8500/v1/health/service/$service?passing" || exit 1
+_HEALTH = (
+    lab.ASK
+    + r"""
+for service in @SERVICES@; do
+    ask "/v1/health/service/$service?passing" || exit 1
     echo
 done | python3 -c '
 import json, sys
@@ -146,6 +148,7 @@ for line in sys.stdin:
         print(entry["Service"]["Service"], "{Address}:{Port}".format(**entry["Service"]))
 '
 """
+)
 
 
 def _service_of(container: str) -> str:
@@ -167,7 +170,7 @@ def running(nodes: t.Iterable[str] = tuple(lab.NODES)) -> set[tuple[str, str]]:
 
 def catalogue(node: str) -> set[tuple[str, str]]:
     """The same as Consul has it; that asks the leader."""
-    lines = lab.run(node, _HEALTH % f"{WEB} {ECHO} {TLS}").splitlines()
+    lines = lab.run(node, _HEALTH.replace("@SERVICES@", f"{WEB} {ECHO} {TLS}")).splitlines()
     return {(line.split()[0], line.split()[1]) for line in lines}
 
 

@@ -122,9 +122,9 @@ def make_leader(node: str) -> None:
     def look() -> bool:
         if leader() == node:
             return True
-        peers = json.loads(lab.run(node, "curl -s http://127.0.0.1:8500/v1/operator/raft/configuration"))["Servers"]
+        peers = json.loads(lab.run(node, f"{lab.ASK} ask /v1/operator/raft/configuration"))["Servers"]
         identity = next(peer["ID"] for peer in peers if peer["Node"] == node)
-        lab.run(node, f"consul operator raft transfer-leader -id {identity}", check=False)
+        lab.run(node, f"{lab.ASK} ask '/v1/operator/raft/transfer-leader?id={identity}' -X POST", check=False)
         return False
 
     lab.wait_for(look, 60, f"{node} leads")
