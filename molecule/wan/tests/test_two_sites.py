@@ -39,11 +39,12 @@ def names(name: str, node: str = "consul-1", container: bool = False) -> set[str
 
 def start(node: str, service: str = "shop") -> None:
     traffic.load_samples(node)
+    stop(node, service)
     lab.run(node, f"docker run -d -P --restart always --name {service} -l SERVICE_NAME={service} -l SERVICE_TAGS=http trinode/httpbackend:v1.0.0")
 
 
 def stop(node: str, service: str = "shop") -> None:
-    lab.run(node, f"docker rm -f {service}")
+    lab.run(node, f"docker rm -f {service}", check=False)
 
 
 def edge(service: str = "shop") -> str:
