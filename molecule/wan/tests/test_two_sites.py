@@ -31,10 +31,9 @@ def text(result: lab.Play) -> str:
     return " ".join(result.output.split())
 
 
-def names(name: str, node: str = "consul-1", container: bool = False) -> set[str]:
+def names(name: str, node: str = "consul-1") -> set[str]:
     """What a name of Consul is on a host, by its own resolver."""
-    command = f"docker run --rm trinode/httpbackend:v1.0.0 getent hosts {name}" if container else f"getent ahostsv4 {name}"
-    return {line.split()[0] for line in lab.run(node, command, check=False).splitlines() if line[:1].isdigit()}
+    return {line.split()[0] for line in lab.run(node, f"getent ahostsv4 {name}", check=False).splitlines() if line[:1].isdigit()}
 
 
 def start(node: str, service: str = "shop") -> None:
