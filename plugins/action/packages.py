@@ -50,6 +50,8 @@ class ActionModule(ActionBase):
             wanted["policy_rc_d"] = args["policy_rc_d"]
         # A newer version is not known before the lists are.
         blind = args["state"] == "latest" and args["update_lists"] and not self._task.check_mode
+        # Lists that do not know a package are not new enough, however new they look: it may be that something was removed from them.
+        unknown = False
         if not blind:
             look = self._apt(wanted, update=False, check=True)
             if not look.get("failed") and not look.get("changed"):
@@ -57,9 +59,11 @@ class ActionModule(ActionBase):
             if self._task.check_mode:
                 # A package that no list knows yet is missing all the same.
                 return {key: value for key, value in look.items() if key in ("stdout", "stdout_lines", "diff")} | {"changed": True}
-        done = self._apt(wanted, update=args["update_lists"])
-        if done.get("failed") and not args["update_lists"]:
-            again = self._apt(wanted, update=True)
+            unknown = bool(look.get("failed"))
+        forced = args["update_lists"] and unknown
+        done = self._apt(wanted, update=args["update_lists"], valid=0 if forced else LISTS_VALID)
+        if done.get("failed") and not forced:
+            again = self._apt(wanted, update=True, valid=0)
             if again.get("failed"):
                 again["msg"] = f"{done.get('msg', '')} (and with newer package lists: {again.get('msg', '')})"
             done = again
@@ -70,9 +74,9 @@ class ActionModule(ActionBase):
             done["remembered"] = memory.get("packages", [])
         return done
 
-    def _apt(self, wanted: dict[str, t.Any], update: bool, check: bool = False) -> dict[str, t.Any]:
+    def _apt(self, wanted: dict[str, t.Any], update: bool, valid: int = LISTS_VALID, check: bool = False) -> dict[str, t.Any]:
         # Said either way: without a word, apt's module would update the lists when it has to install its own library.
-        lists = {"update_cache": True, "cache_valid_time": LISTS_VALID} if update else {"update_cache": False}
+        lists = {"update_cache": True, "cache_valid_time": valid} if update else {"update_cache": False}
         if not check:
             return self._call(APT, {**wanted, **lists})
         before = self._task.check_mode

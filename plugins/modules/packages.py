@@ -32,7 +32,7 @@ options:
     default: present
   update_lists:
     description:
-      - Whether the host's package lists are updated before something is installed, when they are older than an hour.
+      - Whether the host's package lists are updated before something is installed, when they are older than an hour or do not know it.
       - Without it they are only updated when what is wanted cannot be had by the present ones. This is for a host whose other sources are out of reach.
     type: bool
     default: true

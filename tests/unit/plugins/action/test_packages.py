@@ -16,9 +16,10 @@ INSTALLED = "The following NEW packages will be installed:\n  nginx nginx-common
 
 
 class Host(ActionModule):
-    """A host with packages, and what its lists know before and after an update."""
+    """A host with packages, and what its lists know before and after an update; apt takes lists that look new for new ones."""
 
-    def __init__(self, installed: set[str], known: set[str], reachable: set[str] | None, check_mode: bool = False) -> None:
+    def __init__(self, installed: set[str], known: set[str], reachable: set[str] | None, check_mode: bool = False, look_new: bool = False) -> None:
+        self.look_new = look_new
         self._task = types.SimpleNamespace(check_mode=check_mode)
         self._vars: dict[str, t.Any] = {}
         self.installed, self.known, self.reachable = installed, known, reachable
@@ -31,7 +32,7 @@ class Host(ActionModule):
         if module_name == MEMORY:
             return {"changed": True, "packages": ["nginx", "nginx-common"]}
         assert module_name == APT and module_args["install_recommends"] is False
-        if module_args["update_cache"] and not check:
+        if module_args["update_cache"] and not check and not (self.look_new and module_args["cache_valid_time"]):
             if self.reachable is None:
                 return {"failed": True, "msg": "Failed to update apt cache"}
             self.known |= self.reachable
@@ -67,7 +68,19 @@ def test_what_is_missing_is_installed_from_new_lists_and_remembered() -> None:
     assert result["changed"] and result["remembered"] == ["nginx", "nginx-common"]
     assert host.apt == [(False, True), (True, False)]
     assert host.calls[-1][:2] == (MEMORY, {"owner": "nginx", "apt_output": INSTALLED})
-    assert host.calls[1][1]["policy_rc_d"] == 101 and host.calls[1][1]["cache_valid_time"] == 3600
+    assert host.calls[1][1]["policy_rc_d"] == 101
+
+
+def test_lists_that_know_the_package_are_valid_for_an_hour() -> None:
+    host = Host(set(), {"nginx"}, {"nginx"})
+    assert host.ask()["changed"]
+    assert host.apt == [(False, True), (True, False)] and host.calls[1][1]["cache_valid_time"] == 3600
+
+
+@pytest.mark.parametrize("state", ["present", "latest"])
+def test_lists_that_only_look_new_are_updated(state: str) -> None:
+    """As where the source that knew the package was removed a moment ago."""
+    assert Host(set(), set(), {"nginx"}, look_new=True).ask(state=state)["changed"]
 
 
 def test_a_bundle_is_enough_where_nothing_can_be_reached() -> None:
@@ -80,6 +93,12 @@ def test_what_the_bundle_does_not_know_is_looked_for_elsewhere() -> None:
     host = Host(set(), set(), {"nginx"})
     assert host.ask(update_lists=False)["changed"]
     assert host.apt == [(False, True), (False, False), (True, False)]
+
+
+def test_where_an_update_does_not_help_there_is_no_second_one() -> None:
+    host = Host(set(), set(), {"other"})
+    assert "No package matching 'nginx'" in host.ask()["msg"]
+    assert host.apt == [(False, True), (True, False)]
 
 
 def test_both_reasons_are_told_when_it_is_nowhere() -> None:
