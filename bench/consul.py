@@ -94,9 +94,9 @@ class Consul:
         """Where the instances of a service are, as the catalogue has it."""
         return places(self.call("GET", f"/v1/health/service/{service}")[0])
 
-    def service_names(self) -> set[str]:
-        """Every service of the catalogue."""
-        return set(self.call("GET", "/v1/catalog/services")[0])
+    def services_with_tag(self, tag: str) -> set[str]:
+        """The services of the catalogue that have a tag."""
+        return {name for name, tags in self.call("GET", "/v1/catalog/services")[0].items() if tag in tags}
 
 
 class CatalogueWatch:

@@ -55,7 +55,11 @@ def _declared() -> tuple[Figure, ...]:
     ]
     for size in SERVICES:
         rows.append(
-            Figure(f"services_{size}_change_visible_median_ms", "ms", f"{size} services of three instances on three nodes: {change}; median of {CHANGES}")
+            Figure(
+                f"services_{size}_change_visible_median_ms",
+                "ms",
+                f"{size} services, nearly all of three instances, on three nodes: {change}; median of {CHANGES}",
+            )
         )
         rows += _of_servers(f"services_{size}")
         if size not in EDGE_SIZES:
@@ -134,13 +138,15 @@ class GrowthBench(EdgeWork):
     def part_services(self) -> None:
         """10, 100, 1,000, 3,000 services."""
         figures = self.outcome.figures
+        # An edge looks at 3,000 services and no more, so those that are there already count.
+        there = len(self.consul.services_with_tag("http"))
         had = 0
         for size in SERVICES:
             self.options.say(f"{size} services")
             self.platform.stop()
-            self.consul.put(self.many(had + 1, size))
-            had = size
-            first = self.first_render(self.platform, size)
+            self.consul.put(self.many(had + 1, size - there))
+            had = size - there
+            first = self.first_render(self.platform, had)
             if size not in EDGE_SIZES:
                 figures.set(f"services_{size}_render_ms", first.rendered)
                 figures.set(f"services_{size}_first_visible_ms", first.visible)

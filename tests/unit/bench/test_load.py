@@ -171,6 +171,15 @@ def test_operations_of_a_transaction() -> None:
     assert consul.operations([instance], "delete") == [{"Service": {"Verb": "delete", "Node": "bench-external", "Service": {"ID": "a-1", "Service": "a"}}}]
 
 
+def test_services_with_a_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "docker", lambda *_arguments, **_options: pytest.fail("Docker was called"))
+    nodes = Lab("lab", [NODE])
+    monkeypatch.setattr(nodes, "confirm", lambda _endpoints: None)
+    api = consul.Consul(nodes, NODE)
+    monkeypatch.setattr(api, "call", lambda *_words: ({"consul": [], "a": ["http", "edge.x=y"], "b": ["tcp"]}, 7))
+    assert api.services_with_tag("http") == {"a"}
+
+
 @pytest.mark.parametrize(
     ("answer", "own", "through", "gone"),
     [
