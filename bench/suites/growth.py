@@ -12,6 +12,7 @@ import typing as t
 
 from bench.agents import LightAgents
 from bench.changes import EdgeWork
+from bench.consul import restart_servers
 from bench.cost import Cost, measure
 from bench.figures import Figure, Figures
 from bench.lab import Lab, LabError, undo
@@ -100,6 +101,12 @@ class GrowthBench(EdgeWork):
             self.platform.resume()
         undo(self.remove_pages, self.agents.remove, self.leave_edges)
 
+    def fresh_servers(self) -> None:
+        """Servers that have seen no load yet."""
+        self.options.say("restarting the servers of Consul")
+        restart_servers(self.lab)
+        self.wait_for_pages(self.platform)
+
     def look(self, prefix: str, label: str) -> dict[str, Cost]:
         """Some changes, then a while without any; gives the cost of the light agents."""
         figures = self.outcome.figures
@@ -121,6 +128,7 @@ class GrowthBench(EdgeWork):
     def part_nodes(self) -> None:
         """3, 10, 30 nodes."""
         figures = self.outcome.figures
+        self.fresh_servers()
         for count in NODES:
             self.options.say(f"{count} nodes")
             wanted = count - len(self.lab.nodes)
@@ -138,6 +146,7 @@ class GrowthBench(EdgeWork):
     def part_services(self) -> None:
         """10, 100, 1,000, 3,000 services."""
         figures = self.outcome.figures
+        self.fresh_servers()
         # An edge looks at 3,000 services and no more, so those that are there already count.
         there = len(self.consul.services_with_tag("http"))
         had = 0

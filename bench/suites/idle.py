@@ -10,7 +10,7 @@ import json
 import time
 
 from bench import images
-from bench.consul import Consul
+from bench.consul import Consul, restart_servers
 from bench.cost import Cost, measure, total
 from bench.figures import Figure, Figures, Target
 from bench.lab import LABEL, Lab, LabError, remove_instances, wait_for
@@ -103,6 +103,8 @@ class IdleBench:
         self.worker.run(f"seq 1 {CONTAINERS} | xargs -I '{{}}' sh -c '{one} || exit 255'", timeout=180)
         wait_for(lambda: len(self.consul.instances(SERVICE)) == CONTAINERS, 60, f"the catalogue has {CONTAINERS} instances of {SERVICE}")
         Platform(self.lab).settled(present=[SERVICE])
+        self.options.say("restarting the servers of Consul")
+        restart_servers(self.lab)
         versions = self.edge.run("nginx -v 2>&1; consul-template -version 2>&1; consul version | head -1; registrator --version; python3 --version")
         self.outcome.settings["versions"] = versions.splitlines()
 
