@@ -105,6 +105,7 @@ class GrowthBench(EdgeWork):
         """Servers that have seen no load yet."""
         self.options.say("restarting the servers of Consul")
         restart_servers(self.lab)
+        self.platform.before_cold_change()
         self.wait_for_pages(self.platform)
 
     def look(self, prefix: str, label: str) -> dict[str, Cost]:

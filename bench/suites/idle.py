@@ -10,7 +10,7 @@ import json
 import time
 
 from bench import images
-from bench.consul import Consul, restart_servers
+from bench.consul import Consul
 from bench.cost import Cost, measure, total
 from bench.figures import Figure, Figures, Target
 from bench.lab import LABEL, Lab, LabError, remove_instances, wait_for
@@ -96,6 +96,7 @@ class IdleBench:
 
     def set_up(self) -> None:
         """Containers as a worker has them. A first change also starts the apply program on the edges, where it stays."""
+        Platform(self.lab).before_cold_change()
         self.options.say(f"{CONTAINERS} containers on {self.worker.name}")
         images.make_small(self.worker)
         labels = f"--label {LABEL}=1 --label SERVICE_NAME={SERVICE} --label SERVICE_TAGS=http"
@@ -103,8 +104,6 @@ class IdleBench:
         self.worker.run(f"seq 1 {CONTAINERS} | xargs -I '{{}}' sh -c '{one} || exit 255'", timeout=180)
         wait_for(lambda: len(self.consul.instances(SERVICE)) == CONTAINERS, 60, f"the catalogue has {CONTAINERS} instances of {SERVICE}")
         Platform(self.lab).settled(present=[SERVICE])
-        self.options.say("restarting the servers of Consul")
-        restart_servers(self.lab)
         versions = self.edge.run("nginx -v 2>&1; consul-template -version 2>&1; consul version | head -1; registrator --version; python3 --version")
         self.outcome.settings["versions"] = versions.splitlines()
 
