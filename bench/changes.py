@@ -136,9 +136,9 @@ class EdgeWork:
             for place, (address, port) in enumerate(self.pages.items())
         ]
 
-    def first_render(self, side: Side, size: int) -> FirstRender:
-        """Start consul-template on both edges when the catalogue is full already."""
-        service = f"{MANY}-{size:04d}"
+    def first_render(self, side: Side, last: int) -> FirstRender:
+        """Start consul-template on both edges when the catalogue is full already, up to the many's last one."""
+        service = f"{MANY}-{last:04d}"
         watch = Watch(self.lab, side.endpoints(), host(service), is_for(service), SLOWEST_SECONDS)
         began = time.time()
         side.start()

@@ -11,7 +11,7 @@ import threading
 import time
 import typing as t
 
-from bench.lab import Endpoint, Lab, LabError, Node
+from bench.lab import Endpoint, Lab, LabError, Node, wait_for
 
 PORT = 8500
 # Consul takes at most 128 operations in one transaction.
@@ -94,9 +94,23 @@ class Consul:
         """Where the instances of a service are, as the catalogue has it."""
         return places(self.call("GET", f"/v1/health/service/{service}")[0])
 
-    def service_names(self) -> set[str]:
-        """Every service of the catalogue."""
-        return set(self.call("GET", "/v1/catalog/services")[0])
+    def healthy(self) -> bool:
+        """Whether the servers have a leader and all of them are in order; an agent that does not answer cannot say so."""
+        try:
+            return bool(self.call("GET", "/v1/operator/autopilot/health")[0]["Healthy"])
+        except LabError:
+            return False
+
+    def services_with_tag(self, tag: str) -> set[str]:
+        """The services of the catalogue that have a tag."""
+        return {name for name, tags in self.call("GET", "/v1/catalog/services")[0].items() if tag in tags}
+
+
+def restart_servers(lab: Lab) -> None:
+    """Start every server anew, one after the other: a server keeps for long the memory that an earlier load took, and that would be measured."""
+    for node in lab.nodes:
+        node.run("systemctl restart consul.service", timeout=180)
+        wait_for(Consul(lab, node).healthy, 120, f"all servers are in order after the restart of the one on {node.name}", pause=0.5)
 
 
 class CatalogueWatch:

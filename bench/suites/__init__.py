@@ -26,9 +26,10 @@ class Suite(t.NamedTuple):
 
 SUITES: dict[str, Suite] = {
     "converge": Suite(converge.PARTS, converge.FIGURES, converge.run, nodes=False),
+    # Early, because programs keep for long the memory that the loads of the others took.
+    "idle": Suite(idle.PARTS, idle.FIGURES, idle.run),
+    "dns": Suite(dns.PARTS, dns.FIGURES, dns.run),
     "edge": Suite(edge.PARTS, edge.FIGURES, edge.run),
     "registration": Suite(registration.PARTS, registration.FIGURES, registration.run),
-    "dns": Suite(dns.PARTS, dns.FIGURES, dns.run),
     "growth": Suite(growth.PARTS, growth.FIGURES, growth.run),
-    "idle": Suite(idle.PARTS, idle.FIGURES, idle.run),
 }

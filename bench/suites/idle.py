@@ -96,6 +96,7 @@ class IdleBench:
 
     def set_up(self) -> None:
         """Containers as a worker has them. A first change also starts the apply program on the edges, where it stays."""
+        Platform(self.lab).before_cold_change()
         self.options.say(f"{CONTAINERS} containers on {self.worker.name}")
         images.make_small(self.worker)
         labels = f"--label {LABEL}=1 --label SERVICE_NAME={SERVICE} --label SERVICE_TAGS=http"

@@ -171,6 +171,23 @@ def test_operations_of_a_transaction() -> None:
     assert consul.operations([instance], "delete") == [{"Service": {"Verb": "delete", "Node": "bench-external", "Service": {"ID": "a-1", "Service": "a"}}}]
 
 
+def test_what_the_api_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "docker", lambda *_arguments, **_options: pytest.fail("Docker was called"))
+    nodes = Lab("lab", [NODE])
+    monkeypatch.setattr(nodes, "confirm", lambda _endpoints: None)
+    api = consul.Consul(nodes, NODE)
+    monkeypatch.setattr(api, "call", lambda *_words: ({"consul": [], "a": ["http", "edge.x=y"], "b": ["tcp"]}, 7))
+    assert api.services_with_tag("http") == {"a"}
+    monkeypatch.setattr(api, "call", lambda *_words: ({"Healthy": True}, 7))
+    assert api.healthy()
+
+    def unwell(*_words: str) -> t.NoReturn:
+        raise LabError("answered 429")
+
+    monkeypatch.setattr(api, "call", unwell)
+    assert not api.healthy()
+
+
 @pytest.mark.parametrize(
     ("answer", "own", "through", "gone"),
     [
