@@ -270,19 +270,21 @@ def small_disk(node: str, directory: str, room: str, *units: str) -> t.Iterator[
     """
     below = f"{directory}.below"
     names = " ".join(units)
-    lab.run(
-        node,
-        f"set -e; systemctl stop {names}; mkdir {below}; mount --bind {directory} {below}; used=$(du -sk --apparent-size {directory} | cut -f1)\n"
-        f"mount -t tmpfs -o size=$((used + {room}))k,mode=$(stat -c %a {directory}) tmpfs {directory}; chown --reference={below} {directory}\n"
-        f"cp -a {below}/. {directory}/; systemctl start {names}",
-    )
     try:
-        yield f"{directory}/filler"
-    finally:
         lab.run(
             node,
-            f"systemctl stop {names}; rm -f {directory}/filler; find {below} -mindepth 1 -delete; cp -a {directory}/. {below}/; umount {directory} {below};"
-            f" rmdir {below}; systemctl start {names}",
+            f"set -e; systemctl stop {names}; mkdir {below}; mount --bind {directory} {below}; used=$(du -sk --apparent-size {directory} | cut -f1)\n"
+            f"mount -t tmpfs -o size=$((used + {room}))k,mode=$(stat -c %a {directory}) tmpfs {directory}; chown --reference={below} {directory}\n"
+            f"cp -a {below}/. {directory}/; systemctl start {names}",
+        )
+        yield f"{directory}/filler"
+    finally:
+        # What was written meanwhile goes back to the disk below.
+        lab.run(
+            node,
+            f"systemctl stop {names}; rm -f {directory}/filler\n"
+            f"if mountpoint -q {directory}; then find {below} -mindepth 1 -delete; cp -a {directory}/. {below}/; umount {directory}; fi\n"
+            f"if mountpoint -q {below}; then umount {below}; fi; rmdir {below}; systemctl reset-failed {names}; systemctl start {names}",
         )
 
 
