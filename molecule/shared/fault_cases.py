@@ -111,7 +111,7 @@ NODES = (
         MAJORITY_SERVES,
         lambda: leading_node_cut("in", "out"),
         # Consul gives a silent node up after 10 s or so.
-        (*MAJORITY, Limit("edges_right_s", "<=", 25)),
+        (*MAJORITY, Limit("edges_right_s", "<=", 30)),
         lasts=30,
         away=(PLAIN,),
         during=let_go(PLAIN),
@@ -246,7 +246,7 @@ def clock_case(node: str, unit: str, shift: str, seen: t.Callable[[], float]) ->
         f"clock_{unit}_{'ahead' if shift[0] == '+' else 'behind'}".replace("-", "_"),
         f"Clock of {unit} {'one hour ahead' if shift[0] == '+' else 'one hour behind'}",
         "0 failed, changes are followed, nothing is lost",
-        lambda: faults.clock_shifted(node, unit, shift, seen),
+        lambda: faults.clock_shifted(node, unit, shift, seen, whole=unit == "nginx-edge-apply"),
         lasts=12,
         during=stays_right,
         only_while=True,
