@@ -15,6 +15,8 @@ from pathlib import Path
 
 SCHEMA = 1
 SLOW_SECONDS = 1.0
+#: A call that begins so long after the fault meets a platform that has noticed it.
+NOTICED_SECONDS = 5.0
 TROUBLES_KEPT = 40
 #: Begins the text of a problem when an answer came from the wrong service.
 WRONG = "wrong route"
@@ -115,6 +117,7 @@ def figures(samples: t.Sequence[Sample], struck: float, since: float = -math.inf
         found |= _count([sample for sample in counted if sample.kind in kinds], name)
     found["dns_failed"] = found["dns_host_failed"] + found["dns_container_failed"]
     found["http_wrong"] = sum(1 for sample in counted if sample.problem.startswith(WRONG))
+    found["http_failed_later"] = sum(1 for sample in counted if sample.problem and sample.kind in HTTP and sample.at > struck + NOTICED_SECONDS)
     found["http_slow_percent"] = round(100 * found["http_slow"] / max(1, found["http_requests"]), 3)
     found["http_failed_percent"] = round(100 * found["http_failed"] / max(1, found["http_requests"]), 3)
     found["http_slowest_s"] = round(max((sample.took for sample in counted if sample.kind in HTTP), default=0.0), 3)

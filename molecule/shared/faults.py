@@ -270,19 +270,21 @@ def small_disk(node: str, directory: str, room: str, *units: str) -> t.Iterator[
     """
     below = f"{directory}.below"
     names = " ".join(units)
-    lab.run(
-        node,
-        f"set -e; systemctl stop {names}; mkdir {below}; mount --bind {directory} {below}; used=$(du -sk --apparent-size {directory} | cut -f1)\n"
-        f"mount -t tmpfs -o size=$((used + {room}))k,mode=$(stat -c %a {directory}) tmpfs {directory}; chown --reference={below} {directory}\n"
-        f"cp -a {below}/. {directory}/; systemctl start {names}",
-    )
     try:
-        yield f"{directory}/filler"
-    finally:
         lab.run(
             node,
-            f"systemctl stop {names}; rm -f {directory}/filler; find {below} -mindepth 1 -delete; cp -a {directory}/. {below}/; umount {directory} {below};"
-            f" rmdir {below}; systemctl start {names}",
+            f"set -e; systemctl stop {names}; mkdir {below}; mount --bind {directory} {below}; used=$(du -sk --apparent-size {directory} | cut -f1)\n"
+            f"mount -t tmpfs -o size=$((used + {room}))k,mode=$(stat -c %a {directory}) tmpfs {directory}; chown --reference={below} {directory}\n"
+            f"cp -a {below}/. {directory}/; systemctl start {names}",
+        )
+        yield f"{directory}/filler"
+    finally:
+        # What was written meanwhile goes back to the disk below.
+        lab.run(
+            node,
+            f"systemctl stop {names}; rm -f {directory}/filler\n"
+            f"if mountpoint -q {directory}; then find {below} -mindepth 1 -delete; cp -a {directory}/. {below}/; umount {directory}; fi\n"
+            f"if mountpoint -q {below}; then umount {below}; fi; rmdir {below}; systemctl reset-failed {names}; systemctl start {names}",
         )
 
 
@@ -323,14 +325,15 @@ def install_faketime(node: str) -> str:
 
 
 @contextlib.contextmanager
-def clock_shifted(node: str, unit: str, shift: str, seen: t.Callable[[], float]) -> Proof:
+def clock_shifted(node: str, unit: str, shift: str, seen: t.Callable[[], float], whole: bool = False) -> Proof:
     """A unit's clock goes wrong by so much (+1h, -1h); ``seen`` tells its time, in seconds since the epoch.
 
-    The unit is started anew to get its clock, and to lose it.
+    The unit is started anew to get its clock, and to lose it. With ``whole``, its monotonic clock has another beginning, too: without that, the library
+    breaks Python's time.sleep(), and with it, Python's waiting for another thread.
     """
     library = install_faketime(node)
     drop_in = f"/run/systemd/system/{unit}.service.d/fault-clock.conf"
-    text = f"[Service]\\nEnvironment=LD_PRELOAD={library} FAKETIME={shift} DONT_FAKE_MONOTONIC=1 FAKETIME_DONT_FAKE_MONOTONIC=1\\n"
+    text = f"[Service]\\nEnvironment=LD_PRELOAD={library} FAKETIME={shift}{'' if whole else ' FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1'}\\n"
     lab.run(node, f"mkdir -p $(dirname {drop_in}) && printf '{text}' > {drop_in} && systemctl daemon-reload && systemctl restart {unit}")
     wanted = 3600 * int(shift[:-1])
     try:
@@ -342,13 +345,15 @@ def clock_shifted(node: str, unit: str, shift: str, seen: t.Callable[[], float])
 
 @contextlib.contextmanager
 def memory_limited(node: str, unit: str, limit: str) -> Proof:
-    """A unit gets less memory than it needs."""
+    """A unit gets less memory than it needs. Its journal names the end of each process: as killed, and with cgroup v2 as killed for want of memory."""
+    since = clock(node)
     before = int(shown(node, unit, "NRestarts"))
     lab.run(node, f"systemctl set-property --runtime {unit} MemoryMax={limit}; systemctl kill -s KILL {unit}")
     try:
         _until(lambda: int(shown(node, unit, "NRestarts")) > before + 1, f"{unit} ends again and again", 60)
         assert shown(node, unit, "MemoryMax") != "infinity"
-        yield f"{unit} on {node} with MemoryMax={limit} was started again {int(shown(node, unit, 'NRestarts')) - before} times"
+        error = said_since(node, since, "failed to start", unit) or said_since(node, since, "failed with result", unit)
+        yield f"{unit} on {node} with MemoryMax={limit} was started again {int(shown(node, unit, 'NRestarts')) - before} times; the journal says: {error}"
     finally:
         lab.run(node, f"systemctl set-property --runtime {unit} MemoryMax=infinity; systemctl reset-failed {unit}; systemctl start --no-block {unit}")
 

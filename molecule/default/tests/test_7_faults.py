@@ -31,4 +31,4 @@ def test_fault(case: Case, certificate: str, report: fault_run.Report) -> None:
 def test_nothing_of_it_is_left() -> None:
     callers.everywhere(callers.remove_services)
     lab.wait_for(lambda: "fault" not in lab.run("consul-1", f"{lab.ASK} ask /v1/catalog/services"), 60, "nothing of it is in the catalogue")
-    fault_cases.confirm_loss("fault")
+    fault_cases.confirm_loss(callers.WEB)

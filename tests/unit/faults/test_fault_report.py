@@ -41,6 +41,8 @@ def record() -> Record:
 def test_figures() -> None:
     found = fault_report.figures(SAMPLES, 10.0)
     assert (found["http_requests"], found["http_failed"], found["http_slow"], found["http_wrong"]) == (5, 2, 1, 1)
+    assert found["http_failed_later"] == 0
+    assert fault_report.figures(SAMPLES, 6.5)["http_failed_later"] == 1
     assert found["http_slow_percent"] == 20.0 and found["http_failed_percent"] == 40.0 and found["http_slowest_s"] == 1.5
     assert (found["tcp_requests"], found["tcp_failed"], found["tls_slow"]) == (1, 0, 1)
     assert (found["dns_host_requests"], found["dns_host_failed"], found["dns_container_failed"], found["dns_failed"]) == (1, 1, 0, 1)
