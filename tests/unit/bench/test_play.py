@@ -96,6 +96,18 @@ def test_bare_nodes_are_never_those_that_were_given(monkeypatch: pytest.MonkeyPa
     assert bare_name("given") not in ("given", "")
 
 
+def test_the_report_names_the_slowest_tasks_and_runs_that_changed_something() -> None:
+    bench = ConvergeBench(Lab("given", ()), Options((), 1, lambda _: None))
+    runs = [play.Run(seconds, play.parse_tasks(OUTPUT), play.parse_recap(OUTPUT)) for seconds in (30.0, 34.0)]
+    bench.runs = {"first": runs[:1], "second": runs, "one changed variable": runs}
+    assert bench.series("second", runs) == 32.0
+    bench.report()
+    assert [table.title for table in bench.outcome.tables] == [f"Slowest tasks: {kind}" for kind in bench.runs]
+    assert bench.outcome.tables[1].rows[0] == ["trinode.platform.consul_server : Run - or leave - the agent", 12.3, 12.3, 12.3, 2]
+    assert bench.outcome.notes == ["Runs that had nothing to do (second) reported changes: 2, 2."]
+    assert [row.label for row in bench.outcome.panels[1].rows][:2] == ["Run - or leave - the agent", "Gathering Facts"]
+
+
 def test_names_of_tasks_fit_beside_a_bar() -> None:
     assert shortened("trinode.platform.nginx : Install nginx") == "Install nginx"
     assert len(shortened("a : " + 60 * "x")) == 36
