@@ -8,6 +8,7 @@ Private to the collection. Everything is reached below ``System.root`` and throu
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import json
@@ -464,6 +465,10 @@ def _write(system: System, path: str, entry: Entry) -> None:
     except OSError as exc:
         remedy = "unmount it first" if exc.errno == errno.EBUSY else "make it writable for root"
         raise ResolverError(f"{path} cannot be written ({exc.strerror}); {remedy}") from exc
+    if path == RESOLVED_DROP_IN and entry == MISSING:
+        # The distribution has no such directory: it came with the file.
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(system.path(path)))
 
 
 def restored(system: System, state: t.Mapping[str, t.Any]) -> dict[str, Entry]:

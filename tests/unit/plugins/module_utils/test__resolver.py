@@ -254,6 +254,7 @@ def test_a_host_that_got_resolved_gets_its_file_back(plain: Host) -> None:
     _resolver.put(plain, _resolver.restored(plain, state), [Manager("resolved")])
     assert plain.read("/etc/resolv.conf") == before
     assert plain.read(_resolver.RESOLVED_DROP_IN) == MISSING
+    assert not Path(plain.path(_resolver.RESOLVED_DROP_IN)).parent.exists()
 
 
 def test_a_file_that_somebody_else_wrote_since_is_left_alone(plain: Host) -> None:
