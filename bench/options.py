@@ -29,3 +29,14 @@ class Options(t.NamedTuple):
     def few(self, count: int, least: int = 1) -> int:
         """A number of repetitions, or of seconds, as this run takes it."""
         return max(least, count // 4) if self.short else count
+
+    def run(self, set_up: t.Callable[[], None], parts: t.Mapping[str, t.Callable[[], None]], tear_down: t.Callable[[], None]) -> None:
+        """Run the parts that are wanted, in their order, between a set-up and a way out that is taken whatever happens."""
+        try:
+            set_up()
+            for name, part in parts.items():
+                if self.wants(name):
+                    self.say(f"part {name}")
+                    part()
+        finally:
+            tear_down()

@@ -268,13 +268,6 @@ def run(lab: Lab, options: Options) -> Outcome:
     bench = DnsBench(lab, options)
     bench.outcome.settings.update(rounds=ROUNDS, seconds=SECONDS, rate=RATE, name=NAME, cached={"consul": AGENT_CACHE, "resolved": RESOLVED_CACHE})
     parts = {"plain": bench.part_plain, "cached": bench.part_cached}
-    try:
-        bench.set_up()
-        for name in PARTS:
-            if options.wants(name):
-                options.say(f"part {name}")
-                parts[name]()
-    finally:
-        bench.tear_down()
+    options.run(bench.set_up, parts, bench.tear_down)
     bench.report()
     return bench.outcome

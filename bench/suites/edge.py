@@ -439,12 +439,5 @@ def run(lab: Lab, options: Options) -> Outcome:
         "churn": bench.part_churn,
         "growth": bench.part_growth,
     }
-    try:
-        bench.set_up()
-        for name in PARTS:
-            if options.wants(name):
-                options.say(f"part {name}")
-                parts[name]()
-    finally:
-        bench.tear_down()
+    options.run(bench.set_up, parts, bench.tear_down)
     return bench.outcome

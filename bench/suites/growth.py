@@ -183,13 +183,6 @@ def run(lab: Lab, options: Options) -> Outcome:
     bench = GrowthBench(lab, options)
     bench.outcome.settings.update(nodes=list(NODES), services=list(SERVICES), changes=CHANGES, idle_seconds=IDLE_SECONDS)
     parts = {"nodes": bench.part_nodes, "services": bench.part_services}
-    try:
-        bench.set_up()
-        for name in PARTS:
-            if options.wants(name):
-                options.say(f"part {name}")
-                parts[name]()
-    finally:
-        bench.tear_down()
+    options.run(bench.set_up, parts, bench.tear_down)
     bench.report()
     return bench.outcome

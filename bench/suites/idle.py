@@ -160,12 +160,5 @@ def run(lab: Lab, options: Options) -> Outcome:
     bench = IdleBench(lab, options)
     bench.outcome.settings.update(containers=CONTAINERS, seconds=SECONDS, windows=WINDOWS, backup_every_seconds=BACKUP_SECONDS)
     parts = {"backup": bench.part_backup, "units": bench.part_units}
-    try:
-        bench.set_up()
-        for name in PARTS:
-            if options.wants(name):
-                options.say(f"part {name}")
-                parts[name]()
-    finally:
-        bench.tear_down()
+    options.run(bench.set_up, parts, bench.tear_down)
     return bench.outcome

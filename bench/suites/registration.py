@@ -238,12 +238,5 @@ def run(lab: Lab, options: Options) -> Outcome:
         starts=STARTS, warm_up=f"the first {WARM_UPS} starts are not counted", idle_seconds=IDLE_SECONDS, containers=options.containers
     )
     parts = {"start": bench.part_start, "idle": bench.part_idle, "resync": bench.part_resync}
-    try:
-        bench.set_up()
-        for name in PARTS:
-            if options.wants(name):
-                options.say(f"part {name}")
-                parts[name]()
-    finally:
-        bench.tear_down()
+    options.run(bench.set_up, parts, bench.tear_down)
     return bench.outcome
