@@ -167,8 +167,8 @@ class Callers:
 def settle(seconds: float = 60) -> None:
     """Until every server is healthy for autopilot; a test that has done harm ends here."""
     lab.wait_for(
-        lambda: json.loads(lab.run("consul-1", "curl -s http://127.0.0.1:8500/v1/operator/autopilot/health"))["Healthy"],
+        lambda: json.loads(lab.run("consul-1", f"{lab.ASK} ask /v1/operator/autopilot/health"))["Healthy"],
         seconds,
         "the cluster is healthy",
-        lambda: lab.run("consul-1", "consul operator raft list-peers; consul members", check=False),
+        lambda: lab.run("consul-1", f"{lab.ASK} ask /v1/operator/autopilot/health; ask /v1/agent/members", check=False),
     )
