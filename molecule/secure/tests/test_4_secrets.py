@@ -76,14 +76,14 @@ def names_of(text: str, patterns: list[str]) -> list[str]:
     return [pattern[:4] + "..." for pattern in patterns if pattern in text]
 
 
-def test_neither_arguments_nor_the_output_at_vvv(patterns: list[str]) -> None:
+def test_neither_arguments_nor_the_output_at_vvv(patterns: list[str], tmp_path: Path) -> None:
     with Arguments() as arguments:
         # One after the other: a change of everything, and a run that only looks.
         lab.run("consul-2", "rm /etc/consul.d/tokens.json /etc/consul.d/tls/key.pem /etc/registrator/consul.token; rm -f /etc/consul-template.d/consul.token")
         runs = [
             secure.play("site", "-vvv", "--diff"),
             secure.play("renew_certificates", "-vvv", "--diff"),
-            secure.play("acceptance", "-vvv", acceptance_sample_services=False),
+            secure.play("acceptance", "-vvv", acceptance_sample_services=False, acceptance_report_dir=str(tmp_path)),
         ]
     assert [run.status for run in runs] == [0, 0, 0], [run.output[-3000:] for run in runs if run.status]
     for run in runs:
