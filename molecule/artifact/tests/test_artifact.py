@@ -25,8 +25,6 @@ all:
   vars:
     # A preflight refuses it otherwise: the loss of the one server is the loss of the platform.
     preflight_allow_single_server: true
-    # The form without keys, certificates and tokens.
-    platform_security: open
   children:
     consul_servers:
       hosts:
@@ -98,6 +96,8 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         capture_output=True,
     )
     settings = {
+        # The form without keys, certificates and tokens.
+        "platform_security": "open",
         "platform_tls_certificates": [{"name": "apps", "certificate": str(certificate), "key": str(key)}],
         "platform_edge": {"internal": {"listen_addresses": [BRIDGE], "http_tag": "http"}},
     }
