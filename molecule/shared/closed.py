@@ -9,7 +9,6 @@ import json
 import os
 import re
 import subprocess
-import time
 import typing as t
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,19 +57,8 @@ class Control:
 
     def shell(self, command: str, seconds: int = 1800) -> lab.Play:
         """Run a command as the operator."""
-        started = time.monotonic()
         settings = ("--user", "ops", "--env", f"HOME={HOME}", "--env", "ANSIBLE_NOCOLOR=1", "--workdir", self.directory or HOME)
-        done = subprocess.run(
-            ["docker", "exec", *settings, NAME, "bash", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=seconds,
-            check=False,
-        )
-        return lab.Play(done.returncode, done.stdout, time.monotonic() - started)
+        return lab.timed(["docker", "exec", *settings, NAME, "bash", "-c", command], timeout=seconds)
 
     def play(self, playbook: str, *arguments: str, **variables: t.Any) -> lab.Play:
         """Run a playbook of the bundle."""

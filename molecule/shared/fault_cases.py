@@ -147,8 +147,6 @@ NODES = (
 
 # Processes ---------------------------------------------------------------------------------------------------------------
 
-DOCKER_KILLED = "systemctl kill -s KILL docker; sleep 0.5; systemctl start docker"
-
 
 def keeps_state(watch: Watch) -> None:
     """Long after the last server went, the edges have their upstreams."""
@@ -161,7 +159,13 @@ def keeps_state(watch: Watch) -> None:
 
 PROCESSES = (
     Case("follower_killed", "Consul follower killed", "0 failed, and names are answered throughout", faults.follower_killed, (*NO_SESSION_CUT, *NAMES_ANSWER)),
-    Case("docker_killed", "Docker daemon killed", "containers live on, 0 failed", lambda: faults.docker_away(PLAIN, DOCKER_KILLED), NO_SESSION_CUT),
+    Case(
+        "docker_killed",
+        "Docker daemon killed",
+        "containers live on, 0 failed",
+        lambda: faults.docker_away(PLAIN, "systemctl kill -s KILL docker"),
+        NO_SESSION_CUT,
+    ),
     Case("registrator_killed", "registrator killed", "back by itself, 0 failed", lambda: faults.unit_killed(PLAIN, "registrator"), NO_SESSION_CUT),
     Case("consul_template_killed", "consul-template killed", "back by itself, 0 failed", lambda: faults.unit_killed(EDGE, "consul-template"), NO_SESSION_CUT),
     Case(

@@ -146,7 +146,7 @@ def follower_killed() -> Proof:
 
 @contextlib.contextmanager
 def docker_away(node: str, order: str) -> Proof:
-    """The engine is restarted or killed; its containers live on."""
+    """The engine is restarted or killed, and comes back by itself; its containers live on."""
     lab.run(node, "systemctl reset-failed docker docker.socket", check=False)
     before, instance = shown(node, "docker", "MainPID"), _process(node, WEB)
     lab.run(node, order)

@@ -103,19 +103,23 @@ def play(
         **(variables or {}),
     }
     command = ["ansible-playbook", playbook, "-i", str(inventory), "--extra-vars", json.dumps(extra), *arguments]
+    return timed(command, cwd=ROOT, env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1", **(environment or {})})
+
+
+def timed(command: t.Sequence[str], **options: t.Any) -> Play:
+    """Run a command to its end, whatever that is; the options are those of subprocess.run."""
     started = time.monotonic()
-    run = subprocess.run(
+    done = subprocess.run(
         command,
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1", **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         check=False,
+        **options,
     )
-    return Play(run.returncode, run.stdout, time.monotonic() - started)
+    return Play(done.returncode, done.stdout, time.monotonic() - started)
 
 
 def run(node: str, command: str, check: bool = True) -> str:

@@ -102,7 +102,9 @@ def wait_until_served(*nodes: str, seconds: float = 90) -> None:
             lambda edge=edge: served_nodes(edge) == set(nodes),
             seconds,
             f"{edge} serves {SERVICE} from {nodes}",
-            lambda edge=edge: lab.run(edge, "nginx-edge-apply --status; consul members", check=False) + lab.journal(edge, "consul-template", "consul"),
+            lambda edge=edge: (
+                lab.run(edge, f"{lab.ASK} nginx-edge-apply --status; ask /v1/agent/members", check=False) + lab.journal(edge, "consul-template", "consul")
+            ),
         )
 
 

@@ -12,6 +12,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.trinode.platform.plugins.module_utils import _artifact
+from ansible_collections.trinode.platform.plugins.plugin_utils._push import push
 
 MODULE = "trinode.platform.artifact"
 
@@ -73,20 +74,7 @@ class ActionModule(ActionBase):
         product, version = str(args["product"]), str(args["version"])
         path, checksum = local_archive(mirror, product, version, archive)
         # In check mode nothing is pushed; that an archive is there is all the module looks at then.
-        pushed = path if self._task.check_mode else self._push(path, archive)
+        pushed = path if self._task.check_mode else push(self, path, archive)
         done: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=dict(args, archive=pushed, checksum=checksum), task_vars=task_vars)
         # The type of the answer is said once here: the base class calls it Any.
         return done
-
-    def _push(self, path: str, archive: str) -> str:
-        if not self._connection._shell.tmpdir:
-            self._make_tmp_path()
-        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, archive)
-        try:
-            self._transfer_file(path, remote)
-            self._fixup_perms2((self._connection._shell.tmpdir, remote), execute=False)
-        except AnsibleError as error:
-            raise _artifact.ArtifactError(
-                f"{path} cannot be copied to {remote} ({error}); check that the file system of that directory has room for it, and run again"
-            ) from error
-        return str(remote)

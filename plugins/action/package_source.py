@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.trinode.platform.plugins.module_utils import _package_source
 from ansible_collections.trinode.platform.plugins.module_utils._artifact import ArtifactError, check_archive
 from ansible_collections.trinode.platform.plugins.module_utils._package_source import SourceError
+from ansible_collections.trinode.platform.plugins.plugin_utils._push import push
 
 MODULE = "trinode.platform.package_source"
 
@@ -61,17 +62,6 @@ class ActionModule(ActionBase):
             return answer
         check_archive(archive, args["checksum"])
         # In check mode nothing is pushed.
-        args["pushed"] = archive if self._task.check_mode else self._push(archive)
+        args["pushed"] = archive if self._task.check_mode else push(self, archive, os.path.basename(archive))
         done: dict[str, t.Any] = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)
         return done
-
-    def _push(self, path: str) -> str:
-        if not self._connection._shell.tmpdir:
-            self._make_tmp_path()
-        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, os.path.basename(path))
-        try:
-            self._transfer_file(path, remote)
-            self._fixup_perms2((self._connection._shell.tmpdir, remote), execute=False)
-        except AnsibleError as error:
-            raise SourceError(f"{path} cannot be copied to {remote} ({error}); check that the file system of that directory has room for it") from error
-        return str(remote)

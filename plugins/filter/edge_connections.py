@@ -47,18 +47,13 @@ _value:
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
 from ansible_collections.trinode.platform.plugins.plugin_utils import _edge_connections as logic
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge import EdgeError
+from ansible_collections.trinode.platform.plugins.plugin_utils._filter_glue import generate
 
 
 def edge_connections(edge: t.Any) -> int:
     """The filter."""
-    try:
-        return logic.edge_connections(edge)
-    except EdgeError as error:
-        raise AnsibleFilterError(f"trinode.platform.edge_connections: the edge description is wrong: {error}") from error
+    return generate("edge_connections", logic.edge_connections, edge)
 
 
 class FilterModule:

@@ -53,19 +53,13 @@ _value:
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-from ansible.utils.unsafe_proxy import wrap_var
-
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge import EdgeError
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge_datacenters import datacenter_templates
+from ansible_collections.trinode.platform.plugins.plugin_utils._filter_glue import generate
 
 
 def edge_datacenters(edge: t.Any) -> list[dict[str, str]]:
     """The filter."""
-    try:
-        return t.cast("list[dict[str, str]]", wrap_var(datacenter_templates(edge)))
-    except EdgeError as error:
-        raise AnsibleFilterError(f"trinode.platform.edge_datacenters: the edge description is wrong: {error}") from error
+    return generate("edge_datacenters", datacenter_templates, edge)
 
 
 class FilterModule:

@@ -88,6 +88,13 @@ def systemctl(module: AnsibleModule, *arguments: str) -> str:
     return output
 
 
+def start_anew(module: AnsibleModule, unit: str) -> None:
+    """Start or restart the unit as its files are now, and at each boot, without waiting for it."""
+    systemctl(module, "daemon-reload")
+    systemctl(module, "enable", unit)
+    systemctl(module, "restart", "--no-block", unit)
+
+
 def wait(deadline: float, look: t.Callable[[], ClusterState], problems_of: t.Callable[[ClusterState], list[str]]) -> tuple[ClusterState, list[str]]:
     """Look until there are no problems or the time is up."""
     while True:
@@ -125,13 +132,10 @@ def main() -> None:
     def elapsed() -> float:
         return round(time.monotonic() - started, 2)
 
-    if not module.check_mode:
-        systemctl(module, "daemon-reload")
-        systemctl(module, "enable", unit)
     rc, _stdout, _stderr = module.run_command(["systemctl", "is-active", "--quiet", unit])
     if rc != 0:
         if not module.check_mode:
-            systemctl(module, "restart", "--no-block", unit)
+            start_anew(module, unit)
         module.exit_json(changed=True, action="started", seconds=elapsed())
     if params["restart"] == "none":
         module.exit_json(changed=False, action="left", seconds=elapsed())
@@ -159,7 +163,7 @@ def main() -> None:
     expected = present(state, servers)
     if leads and len(servers) > 1:
         hand_over(api, address, time.monotonic() + 10)
-    systemctl(module, "restart", "--no-block", unit)
+    start_anew(module, unit)
     # The old process may answer for a moment; a restart is seen by the time that the unit was last started.
     state, problems = wait(
         time.monotonic() + params["timeout"],

@@ -162,9 +162,8 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         if not module.check_mode:
             update(module)
     # Not before the source names the new directory.
-    old_lists = [
-        path for path in _package_source.lists_of(p["lists"], p["directory"]) if not present or path not in _package_source.lists_of(p["lists"], place)
-    ]
+    current = _package_source.lists_of(p["lists"], place) if present else []
+    old_lists = [path for path in _package_source.lists_of(p["lists"], p["directory"]) if path not in current]
     old = _package_source.others(p["directory"], kept)
     if not present and os.path.isdir(p["directory"]):
         old = [p["directory"]]

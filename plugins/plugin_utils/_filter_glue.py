@@ -12,12 +12,14 @@ from ansible.utils.unsafe_proxy import wrap_var
 
 from ._edge import EdgeError
 
+T = t.TypeVar("T")
 
-def generate(filter_name: str, generator: t.Callable[[t.Any], str], edge: t.Any) -> str:
+
+def generate(filter_name: str, generator: t.Callable[[t.Any], T], edge: t.Any) -> T:
     """What the generator makes of the edge description, for the filter of this name."""
     try:
-        text = generator(edge)
+        made = generator(edge)
     except EdgeError as error:
         raise AnsibleFilterError(f"trinode.platform.{filter_name}: the edge description is wrong: {error}") from error
-    # The text holds {{ }} of Go templates, which are none of Ansible's business.
-    return t.cast(str, wrap_var(text))
+    # Sources hold {{ }} of Go templates, which are none of Ansible's business.
+    return t.cast(T, wrap_var(made))

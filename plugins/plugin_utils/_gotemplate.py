@@ -16,6 +16,8 @@ import re
 import typing as t
 from dataclasses import dataclass
 
+from ._edge import remote_datacenters
+
 # A service name that consul-template can ask for and that is one label of a host name. Its length is checked apart: that is cheaper.
 NAME = r"\A[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\z"
 NAME_LENGTH = 63
@@ -206,7 +208,7 @@ def _remote_defines(settings: dict[str, t.Any]) -> str:
     if not settings["remote_services"]:
         return ""
     files = []
-    for datacenter in dict.fromkeys(remote["datacenter"] for remote in settings["remote_services"]):
+    for datacenter in remote_datacenters(settings):
         uses = [f'"{remote["name"]}" "{remote["use"]}"' for remote in settings["remote_services"] if remote["datacenter"] == datacenter]
         files.append(fill(_REMOTE_FILE, uses=" ".join(uses), path=remote_file(settings, datacenter)))
     return fill(_REMOTE, files="".join(files))

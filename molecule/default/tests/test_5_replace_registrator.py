@@ -25,11 +25,10 @@ CONTAINER = {"registrator_mode": "container", "registrator_image": STANDIN, "reg
 SECRET = "5ec4e7-0f-the-web-service"
 
 # Looks ten times a second, for as long as the file is there, and writes down how many instances there are.
-WATCH = """
+WATCH = f"""{lab.ASK}
 touch /run/reg-watch
 while [ -e /run/reg-watch ]; do
-    printf 'X-Consul-Token: %s' "$(cat /etc/consul.d/operator.token)" |
-        curl -s -H @- 'http://127.0.0.1:8500/v1/health/service/reg-kept?passing' | grep -o serfHealth | wc -l
+    ask '/v1/health/service/reg-kept?passing' | grep -o serfHealth | wc -l
     sleep 0.1
 done > /run/reg-watched
 """
