@@ -106,7 +106,8 @@ def test_the_packages_are_those_of_the_bundle(node: str) -> None:
 def test_a_run_on_another_day_changes_nothing(site: Control, mirror: dict[str, str]) -> None:
     """With the bundle, and where the hosts' own sources are all there is and out of reach: old lists are good enough when nothing is missing."""
     for node in lab.NODES:
-        lab.run(node, "find /var/lib/apt/lists /var/lib/apt/periodic /var/cache/apt -exec touch -h -d '3 days ago' {} + 2>/dev/null", check=False)
+        # Where apt and Ansible look for the age of lists; a host has not all of them.
+        lab.run(node, "find /var/lib/apt /var/cache/apt -exec touch -h -d '3 days ago' {} +")
     run = site.well("site.yml", **mirror)
     assert run.changed == 0, run.changes()
 
