@@ -41,7 +41,7 @@ options:
     description: [The files.]
     type: list
     elements: dict
-    required: true
+    default: []
     suboptions:
       path:
         description: [The file. Its directory must be there.]
@@ -68,7 +68,17 @@ options:
       - What is in the files, by their paths. A file without any content is removed.
       - Beside O(files) and not in it, because Ansible hides a secret of several lines in a log only when it is an argument of its own.
     type: dict
-    required: true
+    default: {}
+  purge:
+    description: Directories below which nothing stays but O(directories) and O(files).
+    type: list
+    elements: path
+    default: []
+  remove:
+    description: Files and whole directories that must not be there, such as a secret that nobody reads any more.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode:
     description: Can run in check mode and tells what it would change. An owner or a group that does not exist yet is no error then.
@@ -96,112 +106,71 @@ written:
   returned: success
 """
 
-import grp
-import os
-import pwd
-import stat
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _hostfile
+from ansible_collections.trinode.platform.plugins.module_utils import _placement
 
 
-def ids(module: AnsibleModule, entry: dict[str, t.Any]) -> tuple[int, int] | None:
-    """User and group of an entry; None when one of them does not exist yet in check mode."""
-    try:
-        return pwd.getpwnam(entry["owner"]).pw_uid, grp.getgrnam(entry["group"]).gr_gid
-    except KeyError:
-        if module.check_mode:
-            return None
-        module.fail_json(msg=f"{entry['path']} is for the user {entry['owner']} and the group {entry['group']}, and there is none; create them first")
-        raise
-
-
-def as_wanted(path: str, wanted: tuple[int, int] | None, mode: int, kind: t.Callable[[int], bool]) -> bool:
-    """Whether owner, group, mode and kind are right."""
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return kind(found.st_mode) and stat.S_IMODE(found.st_mode) == mode and (found.st_uid, found.st_gid) == wanted
-
-
-def content_of(path: str) -> str | None:
-    """The text of a file, None when there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as source:
-            return source.read()
-    except FileNotFoundError:
-        return None
-
-
-def put_directory(module: AnsibleModule, entry: dict[str, t.Any]) -> bool:
-    """Whether a directory had to be made or put right."""
-    path, mode, wanted = entry["path"], int(entry["mode"], 8), ids(module, entry)
-    if as_wanted(path, wanted, mode, stat.S_ISDIR):
-        return False
-    if not module.check_mode and wanted:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        os.chown(path, *wanted)
-        os.chmod(path, mode)
-    return True
-
-
-def put_file(module: AnsibleModule, entry: dict[str, t.Any]) -> bool:
+def put_file(module: AnsibleModule, place: _placement.Place, *, force: bool) -> bool:
     """Whether a file had to be written, removed or put right."""
-    path, mode, wanted = entry["path"], int(entry["mode"], 8), ids(module, entry)
-    before = content_of(path)
-    content = (module.params["contents"].get(path) or "") if entry["force"] or before is None else before
+    content = module.params["contents"].get(place.path) or ""
+    if not force:
+        before = _placement.text_at(place.path)
+        content = content if before is None else before
     if not content:
-        if before is not None and not module.check_mode:
-            os.unlink(path)
-        return before is not None
-    if before == content and as_wanted(path, wanted, mode, stat.S_ISREG):
-        return False
-    if not module.check_mode and wanted:
-        # A directory that nobody described would be made for everybody to look into.
-        os.stat(os.path.dirname(path))
-        _hostfile.write(path, _hostfile.Entry(text=content, mode=mode), wanted)
-    return True
+        return _placement.remove(place.path, check=module.check_mode)
+    return _placement.put_file(place, content, check=module.check_mode)
+
+
+def bring(module: AnsibleModule) -> dict[str, t.Any]:
+    """Do it all; gives the result of the module."""
+    check, params = module.check_mode, module.params
+    directories = [_placement.Place.of(entry) for entry in params["directories"]]
+    files = [(_placement.Place.of(entry), entry["force"]) for entry in params["files"]]
+    paths = {place.path for place, _ in files}
+    unknown = sorted(set(params["contents"]) - paths)
+    if unknown:
+        raise _placement.PlacementError(f"contents has {', '.join(unknown)}, which is none of the files; correct its path")
+    open_ones = [place.path for place, _ in files if place.mode & 0o007]
+    if open_ones:
+        raise _placement.PlacementError(f"everybody could read {', '.join(open_ones)}; give it a mode that ends in 0")
+    written = [place.path for place in directories if _placement.put_directory(place, check=check)]
+    written += [place.path for place, force in files if put_file(module, place, force=force)]
+    unwanted = [*_placement.surplus(params["purge"], paths | {place.path for place in directories}), *params["remove"]]
+    written += [path for path in unwanted if _placement.remove(path, check=check)]
+    return {"changed": bool(written), "written": written, "diff": {"before": "", "after": "".join(f"{path}\n" for path in written)}}
 
 
 def main() -> None:
     """Entry point of the module."""
-    owned = {
-        "path": {"type": "path", "required": True},
-        "owner": {"type": "str", "default": "root"},
-        "group": {"type": "str", "default": "root"},
-    }
     module = AnsibleModule(
         argument_spec={
-            "directories": {"type": "list", "elements": "dict", "default": [], "options": {**owned, "mode": {"type": "str", "default": "0750"}}},
+            "directories": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {**_placement.OWNED, "mode": {"type": "str", "default": "0750"}},
+            },
             "files": {
                 "type": "list",
                 "elements": "dict",
-                "required": True,
-                "options": {
-                    **owned,
-                    "mode": {"type": "str", "default": "0640"},
-                    "force": {"type": "bool", "default": True},
-                },
+                "default": [],
+                "options": {**_placement.OWNED, "mode": {"type": "str", "default": "0640"}, "force": {"type": "bool", "default": True}},
             },
-            "contents": {"type": "dict", "required": True, "no_log": True},
+            "contents": {"type": "dict", "default": {}, "no_log": True},
+            "purge": {"type": "list", "elements": "path", "default": []},
+            "remove": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
-    unknown = sorted(set(module.params["contents"]) - {entry["path"] for entry in module.params["files"]})
-    if unknown:
-        module.fail_json(msg=f"contents has {', '.join(unknown)}, which is none of the files; correct its path")
-    open_ones = [entry["path"] for entry in module.params["files"] if int(entry["mode"], 8) & 0o007]
-    if open_ones:
-        module.fail_json(msg=f"everybody could read {', '.join(open_ones)}; give it a mode that ends in 0")
-    written = [entry["path"] for entry in module.params["directories"] if put_directory(module, entry)]
     try:
-        written += [entry["path"] for entry in module.params["files"] if put_file(module, entry)]
+        module.exit_json(**bring(module))
+    except _placement.PlacementError as error:
+        module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename} cannot be written: {error.strerror}; create its directory first, and see that the disk is not full")
-    module.exit_json(changed=bool(written), written=written, diff={"before": "", "after": "".join(f"{path}\n" for path in written)})
 
 
 if __name__ == "__main__":

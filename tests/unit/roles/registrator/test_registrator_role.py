@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import grp
-import json
 import os
 import queue
 import socket
@@ -217,39 +216,3 @@ def test_process_token() -> None:
         process.communicate(b"\n")
     assert state.process_token(process.pid) != token
     assert state.process_token(0) == ""
-
-
-def test_installer(tmp_path: Path) -> None:
-    library = tmp_path / "lib"
-    program = tmp_path / "bin" / "x"
-    wanted = {
-        "directories": {str(tmp_path / "etc"): {"mode": "0750", "group": "daemon"}},
-        "purge": [str(library)],
-        "files": {str(library / "p" / "a.py"): {"content": "a\n", "mode": "0644"}, str(program): {"content": "x", "mode": "0755"}},
-    }
-
-    def run(data: object, *arguments: str) -> list[str]:
-        command = [sys.executable, str(ROLE / "files" / "install_tree.py"), *arguments]
-        return subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, check=True).stdout.splitlines()
-
-    assert len(run(wanted, "--check")) == 3
-    assert not library.exists()
-    assert len(run(wanted)) == 3
-    assert (tmp_path / "etc").stat().st_mode & 0o777 == 0o750
-    assert (tmp_path / "etc").stat().st_gid == grp.getgrnam("daemon").gr_gid
-    assert program.stat().st_mode & 0o777 == 0o755
-    (library / "p" / "__pycache__").mkdir()
-    (library / "p" / "old.py").touch()
-    assert len(run(wanted)) == 2
-    program.chmod(0o700)
-    assert run(wanted, "--check") == [f"changed {program}"]
-    run(wanted)
-    assert run(wanted) == run(wanted, "--check") == []
-    secret = {"files": {str(tmp_path / "etc" / "token"): {"content": "hush", "mode": "0640", "group": "daemon"}}, "purge": [str(tmp_path / "etc")]}
-    assert run(secret) == [f"changed {tmp_path / 'etc' / 'token'}"], "a content is never printed"
-    found = (tmp_path / "etc" / "token").stat()
-    assert (found.st_mode & 0o777, found.st_gid) == (0o640, grp.getgrnam("daemon").gr_gid)
-    secret["files"][str(tmp_path / "etc" / "token")]["group"] = "no-such-group"
-    assert len(run(secret, "--check")) == 1, "a bare host in check mode has no group yet"
-    assert run({"remove": [str(library), str(program), "/nonexistent/x"]}) == [f"removed {program}", f"removed {library}"]
-    assert not library.exists()
