@@ -44,9 +44,10 @@ FIGURES = (
     Figure(
         "variable_median_seconds",
         "s",
-        f"`site.yml` with another `client_max_body_size` of the edges; median of {FIRSTS} times {REPETITIONS}",
+        f"`site.yml --tags edge` with another `client_max_body_size` of the edges; median of {FIRSTS} times {REPETITIONS}",
         Target("<=", 25),
     ),
+    Figure("variable_whole_median_seconds", "s", f"the same change by the whole `site.yml`; median of {FIRSTS} times {REPETITIONS}"),
     Figure("second_tasks_seconds", "s", f"time of the {SLOWEST} slowest tasks of a second run, open form, in the median run"),
 )
 
@@ -83,9 +84,9 @@ class ConvergeBench:
             self.options.say(f"removing {self.name}")
             demo("down", self.name, self.network)
 
-    def site(self, kind: str, variables: t.Mapping[str, t.Any] | None = None) -> Run:
+    def site(self, kind: str, *arguments: str, variables: t.Mapping[str, t.Any] | None = None) -> Run:
         """Play the site and keep the run under its kind."""
-        run = play("site.yml", self.name, self.network, variables=variables)
+        run = play("site.yml", self.name, self.network, *arguments, variables=variables)
         self.runs.setdefault(kind, []).append(run)
         self.options.say(f"{kind}: {run.seconds:.1f} s, {run.changed} changes")
         return run
@@ -127,14 +128,22 @@ class ConvergeBench:
 
     # -- parts ------------------------------------------------------------------------------------------------------------
 
+    def change(self, kind: str, value: str, *arguments: str) -> Run:
+        """Play the site with another setting of the edges."""
+        run = self.site(kind, *arguments, variables={"platform_edge": {"client_max_body_size": value}})
+        missing = [edge for edge in NODE_NAMES[:2] if not run.hosts.get(edge) or run.hosts[edge].changed == 0]
+        if missing:
+            raise LabError(f"the run with a changed variable changed nothing on {', '.join(missing)}, so its time would mean nothing")
+        return run
+
     def part_secure(self, packages: Path) -> None:
         """The secure form. Its nodes are the first, so they also get the packages for the others."""
         figures = self.outcome.figures
         with self.bare_nodes(), tempfile.TemporaryDirectory() as secrets:
             variables = {"platform_security": "secure", "platform_secrets_directory": secrets}
-            first = self.site("secure, first", variables)
+            first = self.site("secure, first", variables=variables)
             self.keep_packages(packages)
-            seconds = [self.site("secure, second", variables) for _ in range(self.options.few(REPETITIONS))]
+            seconds = [self.site("secure, second", variables=variables) for _ in range(self.options.few(REPETITIONS))]
         figures.set("secure_first_uncached_seconds", first.seconds)
         figures.set("secure_second_median_seconds", self.series("secure_second", seconds))
         figures.set("secure_second_changed", sum(run.changed for run in seconds))
@@ -142,23 +151,21 @@ class ConvergeBench:
     def part_open(self, packages: Path) -> None:
         """The open form: bare, again, and with one changed variable."""
         figures = self.outcome.figures
-        firsts, seconds, variables = [], [], []
+        firsts, seconds, variables, wholes = [], [], [], []
         for _ in range(self.options.few(FIRSTS)):
             with self.bare_nodes():
                 self.give_packages(packages)
                 firsts.append(self.site("first"))
-                # In turn, because a run with a changed variable makes the next one without it a changed one, too.
+                # Before the others, because a run with a changed variable makes the next one without it a changed one, too.
                 seconds += [self.site("second") for _ in range(self.options.few(REPETITIONS))]
-                for number in range(self.options.few(REPETITIONS)):
-                    run = self.site("one changed variable", {"platform_edge": {"client_max_body_size": VALUES[number % 2]}})
-                    missing = [edge for edge in NODE_NAMES[:2] if not run.hosts.get(edge) or run.hosts[edge].changed == 0]
-                    if missing:
-                        raise LabError(f"the run with a changed variable changed nothing on {', '.join(missing)}, so its time would mean nothing")
-                    variables.append(run)
+                for _ in range(self.options.few(REPETITIONS)):
+                    variables.append(self.change("one changed variable, --tags edge", VALUES[0], "--tags", "edge"))
+                    wholes.append(self.change("one changed variable", VALUES[1]))
         figures.set("first_median_seconds", self.series("first", firsts))
         figures.set("second_median_seconds", self.series("second", seconds))
         figures.set("second_changed", sum(run.changed for run in seconds))
         figures.set("variable_median_seconds", self.series("variable", variables))
+        figures.set("variable_whole_median_seconds", self.series("variable_whole", wholes))
         figures.set("second_tasks_seconds", sum(percentile(times, 0.5) for _, times in slowest([run.tasks for run in seconds], SLOWEST)))
 
     def series(self, name: str, runs: t.Sequence[Run]) -> float:
