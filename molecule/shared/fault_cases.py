@@ -111,7 +111,7 @@ NODES = (
         MAJORITY_SERVES,
         lambda: leading_node_cut("in", "out"),
         # Consul gives a silent node up after 10 s or so.
-        (*MAJORITY, Limit("edges_right_s", "<=", 30)),
+        (*MAJORITY, Limit("edges_right_s", "<=", 20)),
         lasts=30,
         away=(PLAIN,),
         during=let_go(PLAIN),
