@@ -29,9 +29,15 @@ sys.path.insert(0, str(ROOT / "collections"))
 from ansible_collections.trinode.platform.plugins.module_utils import _package_source, _resolver
 
 #: The suites that the roles support, as the facts of a host name them.
-SUITES = {"bookworm": ("Debian", "12"), "trixie": ("Debian", "13"), "jammy": ("Ubuntu", "22"), "noble": ("Ubuntu", "24")}
+SUITES = {
+    "bullseye": ("Debian", "11"),
+    "bookworm": ("Debian", "12"),
+    "trixie": ("Debian", "13"),
+    "jammy": ("Ubuntu", "22"),
+    "noble": ("Ubuntu", "24"),
+}
 #: Suites without a package of systemd-resolved, because systemd itself brings it.
-RESOLVED_IN_SYSTEMD = ("jammy",)
+RESOLVED_IN_SYSTEMD = ("bullseye", "jammy")
 #: What Ansible's own module for packages needs on a host, and installs itself where it is missing.
 ANSIBLE = ["python3-apt"]
 #: The package that makes the index.

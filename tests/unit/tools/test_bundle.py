@@ -70,7 +70,7 @@ def test_the_packages_are_those_of_the_roles(suite: str) -> None:
     docker = ["docker.io", "docker-cli"] if suite == "trixie" else ["docker.io"]
     assert common == sorted({*nginx, *registrator, *docker, "python3-apt"})
     # Older suites have systemd-resolved in systemd.
-    assert one_of == (["resolvconf"] if suite in ("jammy",) else ["resolvconf", "systemd-resolved"])
+    assert one_of == (["resolvconf"] if suite in ("bullseye", "jammy") else ["resolvconf", "systemd-resolved"])
     # The two managers of the resolver exclude each other.
     assert packages.package_sets(ROOT, packages.Target(suite, "amd64").facts) == [[*common, manager] for manager in one_of]
 
