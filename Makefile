@@ -25,7 +25,7 @@ bench: python-there ## Measure the platform on nodes of its own; SUITE= picks on
 test: python-there ## Everything that CI runs
 	@$(PYTHON) tools/stages.py test
 
-test-all: python-there ## The same, and the long scenarios: day 2, attacks and rotations, growth, Debian 13, no internet, two sites, faults
+test-all: python-there ## The same, and the long scenarios: day 2, attacks and rotations, growth, Debian 13 and 11, no internet, two sites, faults
 	@$(PYTHON) tools/stages.py test-all
 
 check: python-there ## Linters and unit tests only

@@ -33,6 +33,8 @@ _FEATURES = {
     "veth": "virtual Ethernet pairs, through which a container has its network",
     "nat": "address translation, through which ports are published",
 }
+# Releases that are accepted although their distribution makes no security updates for them any more, and since when.
+_SUPPORT_ENDED = {("debian", "11"): "2026-08-31"}
 # Holders that are met often, and what to do about them.
 _REMEDIES = {
     "systemd-resolve": "remove its DNSStubListenerExtra setting from /etc/systemd/resolved.conf",
@@ -160,6 +162,22 @@ def system_problems(node: Node, facts: Mapping[str, t.Any], settings: Settings) 
             f"{node.host}: the platform_address {node.address} is not on the host, which has {_words(own) or 'no address but loopback'}",
             "correct platform_address, or ansible_host if this is another machine",
         )
+
+
+def support_warnings(hosts: Sequence[tuple[Node, Mapping[str, t.Any]]]) -> Iterator[Problem]:
+    """Releases that get no security updates any more, each told once for all its hosts."""
+    joined: dict[tuple[str, str], list[tuple[Node, str]]] = {}
+    for node, facts in hosts:
+        joined.setdefault((facts["distribution"], facts["version"]), []).append((node, facts["name"]))
+    for release, found in joined.items():
+        if release in _SUPPORT_ENDED:
+            names = [node.host for node, _name in found]
+            yield Problem(
+                names[0],
+                "platform",
+                f"{_words(names)} run{'s' if len(names) == 1 else ''} {found[0][1]}, which has had no security updates since {_SUPPORT_ENDED[release]}",
+                "upgrade to a later release",
+            )
 
 
 def _is_address(text: str) -> bool:
@@ -454,6 +472,7 @@ def make_report(nodes: Sequence[Node], ports: Sequence[Port], hosts: Mapping[str
         found += docker_problems(node, facts)
         found += [port_problem(node, conflict) for conflict in host.facts.get("conflicts") or ()]
         report.warnings += resource_warnings(node, facts, settings)
+    report.warnings += support_warnings([(node, host.facts["facts"]) for node, host in present])
     found += artifact_problems([(node, host.facts) for node, host in present], settings.mirror)
     found += _mesh_problems(report, nodes, ports, present, settings)
     errors, warnings = certificate_problems(settings.certificates)

@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROLES = sorted(path.parent for path in (ROOT / "roles").glob("*/tasks"))
-PLATFORMS = {"Debian": {"bookworm", "trixie"}, "Ubuntu": {"jammy", "noble"}}
+PLATFORMS = {"Debian": {"bullseye", "bookworm", "trixie"}, "Ubuntu": {"jammy", "noble"}}
 # Keys of a task that run something else; what is below them is not a module.
 TASK_LISTS = ("block", "rescue", "always")
 # Files that systemd, apt or a program of ours reads, and that cannot hold a comment.

@@ -29,7 +29,15 @@ sys.path.insert(0, str(ROOT / "collections"))
 from ansible_collections.trinode.platform.plugins.module_utils import _package_source, _resolver
 
 #: The suites that the roles support, as the facts of a host name them.
-SUITES = {"bookworm": ("Debian", "12"), "trixie": ("Debian", "13"), "jammy": ("Ubuntu", "22"), "noble": ("Ubuntu", "24")}
+SUITES = {
+    "bullseye": ("Debian", "11"),
+    "bookworm": ("Debian", "12"),
+    "trixie": ("Debian", "13"),
+    "jammy": ("Ubuntu", "22"),
+    "noble": ("Ubuntu", "24"),
+}
+#: Suites without a package of systemd-resolved, because systemd itself brings it.
+RESOLVED_IN_SYSTEMD = ("bullseye", "jammy")
 #: What Ansible's own module for packages needs on a host, and installs itself where it is missing.
 ANSIBLE = ["python3-apt"]
 #: The package that makes the index.
@@ -87,6 +95,8 @@ def role_packages(root: Path, facts: t.Mapping[str, str]) -> tuple[list[str], li
         names = arguments["name"]
         if isinstance(names, str) and "missing_package" in names:
             one_of.update(_resolver.PACKAGES.values())
+            if facts["distribution_release"] in RESOLVED_IN_SYSTEMD:
+                one_of.remove(_resolver.PACKAGES["resolved"])
             continue
         variables: dict[str, t.Any] = {"ansible_facts": facts}
         for file in ("defaults", "vars"):

@@ -27,6 +27,13 @@ def test_the_source_is_not_templated_again() -> None:
     assert Templar(loader=DataLoader(), variables={"source": source}).template(source) == source
 
 
+def test_the_stream_modules_of_every_supported_nginx_are_enough() -> None:
+    """Debian 11 and Ubuntu 22.04 build stream without realip, whose directives nginx then refuses together with everything else."""
+    source = FILTER({"domain": "apps.example", "tls": {"certificates": [{"name": "apps"}]}})
+    assert "edge_passed" in source
+    assert "real_ip" not in source and "$realip" not in source
+
+
 def test_an_error_names_filter_and_keys() -> None:
     with pytest.raises(AnsibleFilterError) as caught:
         FILTER({"domain": "apps.example", "http_port": 0, "ipv7": True})

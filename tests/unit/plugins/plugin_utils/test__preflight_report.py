@@ -25,7 +25,7 @@ PORTS = parse_ports(
         {"port": 0, "nodes": ["docker"], "peers": ["docker", "edge"], "purpose": "published container ports"},
     ]
 )
-SETTINGS = Settings(Names("dc1", "consul", "apps.hospital.example"), {"debian": ["12", "13"], "ubuntu": ["22.04", "24.04"]})
+SETTINGS = Settings(Names("dc1", "consul", "apps.hospital.example"), {"debian": ["11", "12", "13"], "ubuntu": ["22.04", "24.04"]})
 FACTS: dict[str, t.Any] = {
     "distribution": "debian",
     "version": "12",
@@ -98,9 +98,9 @@ def test_good_hosts() -> None:
         (
             {"distribution": "fedora", "version": "44", "name": "Fedora Linux 44"},
             "platform",
-            "n1 (192.0.2.1) runs Fedora Linux 44 (fedora 44), which is not supported; use one of debian 12, 13; ubuntu 22.04, 24.04, or add yours to",
+            "n1 (192.0.2.1) runs Fedora Linux 44 (fedora 44), which is not supported; use one of debian 11, 12, 13; ubuntu 22.04, 24.04, or add yours to",
         ),
-        ({"version": "11"}, "platform", "(debian 11), which is not supported"),
+        ({"version": "10"}, "platform", "(debian 10), which is not supported"),
         ({"version": ""}, "platform", "(debian without a version)"),
         ({"architecture": "riscv64"}, "architecture", "n1 (192.0.2.1) has the unknown architecture 'riscv64'; use an x86_64 or an aarch64 machine."),
         ({"architecture": "armv7l"}, "architecture", "has the unknown architecture 'armv7l'"),
@@ -341,6 +341,17 @@ def test_the_edge_description_is_checked() -> None:
         "The edge description is wrong: http_port: 0 is not allowed, it must be an integer from 1 to 65535; correct platform_edge.",
     ]
     assert report(hosts(), Settings(SETTINGS.names, SETTINGS.platforms, edge={"domain": "apps.hospital.example"})).problems == []
+
+
+def test_a_release_without_security_updates_is_warned_of_once() -> None:
+    old = {"version": "11", "name": "Debian GNU/Linux 11 (bullseye)"}
+    found = hosts(**old)
+    assert [str(warning) for warning in report(found).warnings] == [
+        "n1 runs Debian GNU/Linux 11 (bullseye), which has had no security updates since 2026-08-31; upgrade to a later release."
+    ]
+    found["n3"].facts["facts"].update(old)
+    assert [str(warning).partition(" Debian")[0] for warning in report(found).warnings] == ["n1 and n3 run"]
+    assert report(found).problems == []
 
 
 def test_certificates_are_problems_and_warnings() -> None:
