@@ -12,14 +12,9 @@ import shutil
 import stat
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.module_utils import _hostfile
+from ansible.module_utils.basic import AnsibleModule
 
-#: The options of a directory or file, but for its mode and its content.
-OWNED: dict[str, t.Any] = {
-    "path": {"type": "path", "required": True},
-    "owner": {"type": "str", "default": "root"},
-    "group": {"type": "str", "default": "root"},
-}
+from ansible_collections.trinode.platform.plugins.module_utils import _hostfile
 
 
 class PlacementError(Exception):
@@ -145,3 +140,26 @@ def remove(path: str, *, check: bool = False) -> bool:
         else:
             os.unlink(path)
     return True
+
+
+def entries(mode: str, **options: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The argument of a module that lists directories or files, with what the module adds to an entry."""
+    owned = {
+        "path": {"type": "path", "required": True},
+        "owner": {"type": "str", "default": "root"},
+        "group": {"type": "str", "default": "root"},
+        "mode": {"type": "str", "default": mode},
+    }
+    return {"type": "list", "elements": "dict", "default": [], "options": {**owned, **options}}
+
+
+def run(arguments: dict[str, t.Any], bring: t.Callable[[AnsibleModule], dict[str, t.Any]]) -> None:
+    """Be a module that brings files to what its arguments describe; ends the process."""
+    paths = {"type": "list", "elements": "path", "default": []}
+    module = AnsibleModule(argument_spec={**arguments, "purge": paths, "remove": paths}, supports_check_mode=True)
+    try:
+        module.exit_json(**bring(module))
+    except PlacementError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename} cannot be written: {error.strerror}; see that its directory is there and the disk is not full")

@@ -163,36 +163,8 @@ def bring(module: AnsibleModule) -> dict[str, t.Any]:
 
 def main() -> None:
     """Entry point of the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "directories": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {**_placement.OWNED, "mode": {"type": "str", "default": "0755"}},
-            },
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    **_placement.OWNED,
-                    "content": {"type": "str", "required": True},
-                    "mode": {"type": "str", "default": "0644"},
-                    "validate": {"type": "str"},
-                },
-            },
-            "purge": {"type": "list", "elements": "path", "default": []},
-            "remove": {"type": "list", "elements": "path", "default": []},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**bring(module))
-    except _placement.PlacementError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename} cannot be written: {error.strerror}; see that its directory is there and the disk is not full")
+    text = {"content": {"type": "str", "required": True}, "validate": {"type": "str"}}
+    _placement.run({"directories": _placement.entries("0755"), "files": _placement.entries("0644", **text)}, bring)
 
 
 if __name__ == "__main__":

@@ -145,32 +145,12 @@ def bring(module: AnsibleModule) -> dict[str, t.Any]:
 
 def main() -> None:
     """Entry point of the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "directories": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {**_placement.OWNED, "mode": {"type": "str", "default": "0750"}},
-            },
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {**_placement.OWNED, "mode": {"type": "str", "default": "0640"}, "force": {"type": "bool", "default": True}},
-            },
-            "contents": {"type": "dict", "default": {}, "no_log": True},
-            "purge": {"type": "list", "elements": "path", "default": []},
-            "remove": {"type": "list", "elements": "path", "default": []},
-        },
-        supports_check_mode=True,
-    )
-    try:
-        module.exit_json(**bring(module))
-    except _placement.PlacementError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename} cannot be written: {error.strerror}; create its directory first, and see that the disk is not full")
+    arguments = {
+        "directories": _placement.entries("0750"),
+        "files": _placement.entries("0640", force={"type": "bool", "default": True}),
+        "contents": {"type": "dict", "default": {}, "no_log": True},
+    }
+    _placement.run(arguments, bring)
 
 
 if __name__ == "__main__":
