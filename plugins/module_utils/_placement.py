@@ -142,7 +142,7 @@ def remove(path: str, *, check: bool = False) -> bool:
     return True
 
 
-def entries(mode: str, **options: dict[str, t.Any]) -> dict[str, t.Any]:
+def entries(mode: str, **options: t.Any) -> dict[str, t.Any]:
     """The argument of a module that lists directories or files, with what the module adds to an entry."""
     owned = {
         "path": {"type": "path", "required": True},
