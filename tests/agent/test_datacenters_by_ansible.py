@@ -241,7 +241,7 @@ def test_a_secure_server_is_not_joined_without_keys(tmp_path: Path, missing: str
     more = {
         "consul_server_security": "require",
         "consul_server_wan_datacenters": DC2,
-        **{name: "x" for name in ("consul_server_gossip_key", "consul_server_tls_ca", "consul_server_tls_certificate", "consul_server_tls_key")},
+        **dict.fromkeys(("consul_server_gossip_key", "consul_server_tls_ca", "consul_server_tls_certificate", "consul_server_tls_key"), "x"),
         **{name: "x" for name in ("consul_server_wan_gossip_key", "consul_server_wan_authorities") if name != missing},
         "consul_server_tokens": {"agent": "x"},
     }
