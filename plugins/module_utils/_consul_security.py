@@ -51,6 +51,14 @@ def primary_key(keyring_text: str | None) -> str:
     return str(keys[0]) if isinstance(keys, list) and keys else ""
 
 
+def dns_token(tokens_text: str | None) -> str:
+    """The token with which an agent asks for whoever asks by DNS, from its file of tokens. Empty without any."""
+    try:
+        return str(json.loads(tokens_text or "{}")["acl"]["tokens"]["dns"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def is_key(text: str) -> bool:
     """Whether Consul takes this as a key."""
     try:

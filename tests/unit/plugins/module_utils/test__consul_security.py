@@ -118,6 +118,14 @@ def test_a_failed_member_is_not_locked_out(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
+    ("text", "token"),
+    [('{"acl": {"tokens": {"agent": "a", "dns": "d"}}}', "d"), ('{"acl": {"tokens": {"agent": "a"}}}', ""), ("[]", ""), ("{", ""), ("", ""), (None, "")],
+)
+def test_the_token_of_dns(text: str | None, token: str) -> None:
+    assert security.dns_token(text) == token
+
+
+@pytest.mark.parametrize(
     ("server", "members", "message"),
     [
         (True, [], ""),
