@@ -69,6 +69,11 @@ def read(authority: str) -> list[x509.Certificate]:
     return found
 
 
+def certificates(text: str) -> str:
+    """Only the certificates of a text: people keep comments beside them."""
+    return "\n".join(_PEM.findall(text))
+
+
 def _restricted(certificate: x509.Certificate, excluded: Sequence[str]) -> str:
     constraints = x509.NameConstraints(None, [x509.DNSName(domain.lower()) for domain in excluded]) if excluded else None
     fingerprint = certificate.fingerprint(hashes.SHA256())

@@ -66,7 +66,7 @@ class Common(t.NamedTuple):
 def write(site: Site) -> str:
     """The text of a site's file."""
     _share(site.share)
-    return json.dumps(site._asdict(), sort_keys=True)
+    return json.dumps(site._replace(authority=_foreign_authority.certificates(site.authority))._asdict(), sort_keys=True)
 
 
 def read(text: str) -> Site:

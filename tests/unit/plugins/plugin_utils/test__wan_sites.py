@@ -130,10 +130,10 @@ GARBLED = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
         (json.dumps({**DC2._asdict(), "share": "x"}), "the file /s/site_dc2.txt has a share that is not 32 bytes in base64", "bring"),
         (wan.write(DC2._replace(authority="")), "has an authority of no use: it is no PEM certificate, or holds something else beside", "bring"),
         (wan.write(DC2._replace(authority=GARBLED)), "has an authority of no use: it is no PEM certificate", "bring"),
-        (wan.write(DC2._replace(authority=DC2.authority + "\nmore")), "or holds something else beside", "bring"),
+        (json.dumps({**DC2._asdict(), "authority": DC2.authority + "\nmore"}), "or holds something else beside", "bring"),
         (wan.write(DC2._replace(authority=authority("leaf", ca=False))), "the certificate of 'CN=leaf' is not one of an authority", "bring"),
         (wan.write(DC2._replace(authority=authority("bare", ca=None))), "the certificate of 'CN=bare' is not one of an authority", "bring"),
-        (wan.write(DC2._replace(authority="-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----")), "it holds a private key", "bring"),
+        (json.dumps({**DC2._asdict(), "authority": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"}), "it holds a private key", "bring"),
     ],
 )
 def test_what_is_wrong_with_a_file(text: str, message: str, remedy: str) -> None:
@@ -158,6 +158,11 @@ def test_an_authority_that_has_ended_is_told_and_stops_nothing() -> None:
     assert found.token and not found.faults
     both = wan.common(DC1, given(DC2._replace(authority=f"{authority('old', days=-1)}\n{authority('next')}")), NOW, "/s")
     assert not both.warnings
+
+
+def test_only_certificates_are_given_away() -> None:
+    beside = f"# ours, until 2036\n{DC2.authority}\n-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"
+    assert wan.read(wan.write(DC2._replace(authority=beside))) == DC2
 
 
 def test_a_share_of_this_site_must_be_one() -> None:
