@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
+import time
 import typing as t
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,3 +103,46 @@ def fixture_outsider() -> Iterator[str]:
     subprocess.run(["docker", "exec", "-i", OUTSIDER, "sh", "-c", "cat > /usr/local/bin/consul && chmod 755 /usr/local/bin/consul"], input=program, check=True)
     yield OUTSIDER
     subprocess.run(["docker", "rm", "-f", "-v", OUTSIDER], capture_output=True, check=False)
+
+
+def secrets(directory: Path = lab.SECRETS) -> list[str]:
+    """Every secret of the control node; of a key in several lines, each. Certificates are shown to whoever connects."""
+    found: list[str] = []
+    for path in directory.glob("*.txt"):
+        if path.stem != "consul_ca" and not path.stem.startswith("consul_certificate_"):
+            found += [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("-----")]
+    assert len(found) > 15 and min(map(len, found)) >= 12
+    return found
+
+
+class Arguments:
+    """The arguments of every process, on this machine, on which the nodes run as well, looked at over and over."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.looks = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def _look(self) -> None:
+        while not self._stop.is_set():
+            self.looks += 1
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.seen.add(path.read_text(encoding="utf-8", errors="replace"))
+                except OSError:
+                    continue
+            time.sleep(0.05)
+
+    def __enter__(self) -> Arguments:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def names_of(text: str, patterns: list[str]) -> list[str]:
+    """Which secrets a text holds, by their first letters only."""
+    return [pattern[:4] + "..." for pattern in patterns if pattern in text]

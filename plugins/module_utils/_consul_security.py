@@ -51,6 +51,14 @@ def primary_key(keyring_text: str | None) -> str:
     return str(keys[0]) if isinstance(keys, list) and keys else ""
 
 
+def dns_token(tokens_text: str | None) -> str:
+    """The token with which an agent asks for whoever asks by DNS, from its file of tokens. Empty without any."""
+    try:
+        return str(json.loads(tokens_text or "{}")["acl"]["tokens"]["dns"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def is_key(text: str) -> bool:
     """Whether Consul takes this as a key."""
     try:
@@ -112,7 +120,9 @@ class KeyringApi:
         """One of list (GET), install (POST), use (PUT) and remove (DELETE)."""
         data = json.dumps({"Key": key}).encode() if key else None
         headers = {"X-Consul-Token": self.token} if self.token else {}
-        request = urllib.request.Request(f"{self.url}/v1/operator/keyring", data=data, method=method, headers=headers)
+        # Other data centres do not know the token, and the question would fail with theirs.
+        path = "/v1/operator/keyring?local-only=1" if method == "GET" else "/v1/operator/keyring"
+        request = urllib.request.Request(f"{self.url}{path}", data=data, method=method, headers=headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=30) as answer:
@@ -136,6 +146,19 @@ def alive(url: str, token: str) -> int:
     if failed:
         raise GossipError(f"{', '.join(failed)} would miss the new key and be locked out: bring it back, or remove it from the cluster, and run again")
     return sum(int(member.get("Status", 0)) == 1 for member in members)
+
+
+def alone(url: str, token: str) -> None:
+    """Refuse to go on with a server that other data centres could know: Consul brings a key to their members and to the gossip between the sites, too."""
+    api = ConsulApi(url, token)
+    if not ((api.request("/v1/agent/self") or {}).get("Config") or {}).get("Server"):
+        raise GossipError("the agent on this host is a client, and the server that it would ask may know other data centres: run this on a server")
+    known = sorted(str(member.get("Name")) for member in api.request("/v1/agent/members?wan=1") or [])
+    if known:
+        raise GossipError(
+            f"the server on this host takes part in the gossip between data centres (it knows {', '.join(known)}), so that the new key would go to the others,"
+            " too: give it a configuration without them for that time, as playbooks/rotate_gossip_key.yml does"
+        )
 
 
 def rotate(api: KeyringApi, key: str, expected: int, seconds: float, sleep: t.Callable[[float], None] = time.sleep) -> int:

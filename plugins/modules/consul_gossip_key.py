@@ -15,7 +15,8 @@ description:
   - Installs the key on every member, lets them all use it, and removes the old ones. After each of these steps every member is asked; the next one
     begins when all of them made it.
   - A cluster with a failed member is refused, because that one would be locked out when it comes back.
-  - A run that broke off goes on where it was, when it is given the same key. Run it once for a cluster, on any host with an agent.
+  - A server that takes part in the gossip between data centres is refused, because Consul would bring the key to all of them.
+  - A run that broke off goes on where it was, when it is given the same key. Run it once for a cluster, on a server.
 options:
   url:
     description: [The HTTP API of the agent on this host.]
@@ -58,7 +59,7 @@ members:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_security import GossipError, KeyringApi, alive, lacking, rotate
+from ansible_collections.trinode.platform.plugins.module_utils._consul_security import GossipError, KeyringApi, alive, alone, lacking, rotate
 
 
 def main() -> None:
@@ -75,6 +76,9 @@ def main() -> None:
     params = module.params
     api = KeyringApi(params["url"], params["token"] or "")
     try:
+        # In check mode nobody has taken it off the WAN before.
+        if not module.check_mode:
+            alone(params["url"], params["token"] or "")
         members = alive(params["url"], params["token"] or "")
         if module.check_mode:
             module.exit_json(changed=bool(lacking(api.rings(), params["key"], primary=True, alone=True)), members=members)

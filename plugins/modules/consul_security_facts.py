@@ -12,13 +12,17 @@ short_description: How far a Consul agent is on its way from open to secure
 version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
-  - Reads what the agent of this host is configured to demand, and the key with which its gossip is encrypted.
-  - Reads files only, so that an agent that does not run answers as well. Use C(no_log), because the result holds the key.
+  - Reads what the agent of this host is configured to demand, the key with which its gossip is encrypted, and the token with which it answers DNS.
+  - Reads files only, so that an agent that does not run answers as well. Use C(no_log), because the result holds the key and the token.
 options:
   config:
     description: [The agent's configuration file.]
     type: path
     default: /etc/consul.d/consul.json
+  tokens:
+    description: [The file with the agent's tokens.]
+    type: path
+    default: /etc/consul.d/tokens.json
   data_directory:
     description: [The agent's data directory.]
     type: path
@@ -50,11 +54,15 @@ gossip_key:
   description: The key that the agent encrypts its gossip with, empty without one.
   type: str
   returned: always
+dns_token:
+  description: The token with which the agent asks for callers of its DNS, empty without one.
+  type: str
+  returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_security import primary_key, stage_of
+from ansible_collections.trinode.platform.plugins.module_utils._consul_security import dns_token, primary_key, stage_of
 
 
 def read(path: str) -> str | None:
@@ -69,13 +77,19 @@ def read(path: str) -> str | None:
 def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(
-        argument_spec={"config": {"type": "path", "default": "/etc/consul.d/consul.json"}, "data_directory": {"type": "path", "default": "/var/lib/consul"}},
+        argument_spec={
+            "config": {"type": "path", "default": "/etc/consul.d/consul.json"},
+            # A path, and no token.
+            "tokens": {"type": "path", "default": "/etc/consul.d/tokens.json", "no_log": False},
+            "data_directory": {"type": "path", "default": "/var/lib/consul"},
+        },
         supports_check_mode=True,
     )
     module.exit_json(
         changed=False,
         stage=stage_of(read(module.params["config"])),
         gossip_key=primary_key(read(f"{module.params['data_directory']}/serf/local.keyring")),
+        dns_token=dns_token(read(module.params["tokens"])),
     )
 
 

@@ -79,10 +79,16 @@ options:
     type: list
     elements: dict
     default: []
-  secure:
-    description: [Whether Consul guards its gossip, RPC and API.]
-    type: bool
-    default: false
+  wan_faults:
+    description: ["Why this site cannot be joined with the other data centres, as C(message) and C(remedy)."]
+    type: list
+    elements: dict
+    default: []
+  wan_warnings:
+    description: ["What to warn of about them, as C(message) and C(remedy)."]
+    type: list
+    elements: dict
+    default: []
   recursors:
     description: [Name servers that Consul is told to ask.]
     type: list

@@ -46,11 +46,13 @@ class Names:
     edge_domain: str
     recursors: Sequence[str] = ()
     allow_single_server: bool = False
-    # Other data centres as {name, servers}, prepared queries, whether Consul is guarded, and the data centres from which the edge takes services.
+    # Other data centres as {name, servers}, prepared queries, the data centres from which the edge takes services, and what is wrong, as {message, remedy},
+    # with the keys that this site and others have in common.
     others: Sequence[Mapping[str, t.Any]] = ()
     queries: Sequence[Mapping[str, t.Any]] = ()
-    secure: bool = False
     edge_datacenters: Sequence[str] = ()
+    wan_faults: Sequence[Mapping[str, t.Any]] = ()
+    wan_warnings: Sequence[Mapping[str, t.Any]] = ()
 
 
 def name_fault(name: str) -> str:
@@ -280,12 +282,8 @@ def datacenter_problems(nodes: Sequence[Node], names: Names) -> Iterator[Problem
                 yield _wan(f"the server {server} of the data centre {name} is of another address family than this site", "use one family on both sites")
             if address:
                 holders.setdefault(address, name)
-    if listed and names.secure:
-        yield _wan(
-            "platform_security is secure, which cannot be joined with other data centres yet: there is no key of the WAN gossip, no trust between the"
-            " authorities of the sites, and no token that both sites know",
-            "leave platform_wan_datacenters out, or run all sites with platform_security: open in a network of your own",
-        )
+    for one in names.wan_faults:
+        yield _wan(str(one.get("message")), str(one.get("remedy")))
     for name in dict.fromkeys(names.edge_datacenters):
         if name == names.datacenter:
             yield Problem(
@@ -313,7 +311,7 @@ def inventory_problems(nodes: Sequence[Node], names: Names) -> list[Problem]:
 
 def inventory_warnings(nodes: Sequence[Node], names: Names) -> list[Problem]:
     """What works, but deserves a word."""
-    found = []
+    found = [_wan(str(one.get("message")), str(one.get("remedy"))) for one in names.wan_warnings]
     servers = [node for node in nodes if node.consul == "server"]
     if len(servers) == 1 and names.allow_single_server:
         found.append(

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 import sys
 import typing as t
 import uuid
@@ -30,7 +28,6 @@ OTHERS = {"dc2": ["127.0.0.1"]}
 
 class Site(t.NamedTuple):
     consul: Consul
-    dns: int
 
     @property
     def api(self) -> ConsulApi:
@@ -44,25 +41,13 @@ class Site(t.NamedTuple):
 
     def addresses(self, name: str) -> set[str]:
         """The A records of a name, as the DNS of this site's agent tells them."""
-        question = struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0) + b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0\0\1\0\1"
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(5)
-            client.sendto(question, ("127.0.0.1", self.dns))
-            answer = client.recv(4096)
-        found, at = set(), len(question)
-        for _number in range(struct.unpack(">H", answer[6:8])[0]):
-            kind, length = struct.unpack(">H", answer[at + 2 : at + 4])[0], struct.unpack(">H", answer[at + 10 : at + 12])[0]
-            if kind == 1:
-                found.add(socket.inet_ntoa(answer[at + 12 : at + 16]))
-            at += 12 + length
-        return found
+        return self.consul.addresses(name)
 
 
 def site(directory: Path, datacenter: str, wan: int, join: int = 0) -> Site:
     directory.mkdir(exist_ok=True)
-    dns = free_port()
     more: dict[str, t.Any] = {"retry_join_wan": [f"127.0.0.1:{join}"], "retry_interval_wan": "1s"} if join else {}
-    return Site(Consul(tool("consul", "CONSUL_BIN"), directory, wan=wan, dns=dns, datacenter=datacenter, **more), dns)
+    return Site(Consul(tool("consul", "CONSUL_BIN"), directory, wan=wan, dns=free_port(), datacenter=datacenter, **more))
 
 
 @pytest.fixture
@@ -149,8 +134,7 @@ def test_the_mark_does_not_keep_an_instance_out(here: Site) -> None:
 def test_rights(tmp_path: Path) -> None:
     """The automation's right is enough to keep queries, that of DNS to resolve them."""
     management, automation, dns = (str(uuid.uuid4()) for _number in range(3))
-    port = free_port()
-    agent = Consul(tool("consul", "CONSUL_BIN"), tmp_path, dns=port, acl={"enabled": True, "default_policy": "deny", "tokens": {"default": dns}})
+    agent = Consul(tool("consul", "CONSUL_BIN"), tmp_path, dns=free_port(), acl={"enabled": True, "default_policy": "deny", "tokens": {"default": dns}})
     try:
         client = acl.AclApi(f"http://{agent.address}", management)
         assert acl.bootstrap(client, 30).state == "made"
@@ -164,7 +148,7 @@ def test_rights(tmp_path: Path) -> None:
             todo = pq.plan([SHOP], api.request("/v1/query") or [])
             assert len(todo.create) == expected and not todo.update
             pq.apply(api, todo)
-        poll("DNS resolves the query", lambda: Site(agent, port).addresses("shop.query.consul") == {"192.0.2.9"})
+        poll("DNS resolves the query", lambda: agent.addresses("shop.query.consul") == {"192.0.2.9"})
         # Nobody without the right may see or change it.
         anonymous = ConsulApi(f"http://{agent.address}", dns)
         assert anonymous.request("/v1/query") == []

@@ -43,6 +43,25 @@ CONFIGURATION = """
         mode: "0600"
         validate: "{{ program }} validate -config-format=json %s"
 """
+SECURED = (
+    CONFIGURATION
+    + """
+    - name: Write what would be in the files
+      ansible.builtin.copy:
+        content: "{{ dict(__consul_server_secret_files.files | map(attribute='path') | zip(__consul_server_secret_files.contents)) | to_json }}"
+        dest: "{{ secrets }}"
+        mode: "0600"
+"""
+)
+SECRETS = """
+- name: Secrets
+  hosts: all
+  gather_facts: false
+  vars_files: [ROLE/defaults/main.yml, ROLE/vars/main.yml]
+  tasks:
+    - name: Give the agent its secrets
+      ansible.builtin.import_tasks: ROLE/tasks/secrets.yml
+"""
 DC2 = [{"name": "dc2", "servers": ["198.51.100.1", "198.51.100.2"]}]
 
 
@@ -172,3 +191,60 @@ def test_configuration(tmp_path: Path, mode: str) -> None:
         assert "serf_wan" not in written["ports"]
         expected = ["198.51.100.1", "198.51.100.2", "203.0.113.1"] if mode == "server" and others else None
         assert written.get("retry_join_wan") == expected
+
+
+@pytest.mark.parametrize("mode", ["server", "client"])
+@pytest.mark.parametrize("security", ["offer", "use", "require"])
+def test_the_secure_configuration(tmp_path: Path, mode: str, security: str) -> None:
+    more = {
+        "consul_server_mode": mode,
+        "consul_server_node_name": "n1",
+        "consul_server_address": "127.0.0.1",
+        "consul_server_servers": [{"name": "n1", "address": "127.0.0.1"}],
+        "consul_server_security": security,
+        "consul_server_tls_ca": "OWN",
+        "consul_server_wan_authorities": "OTHERS",
+        "consul_server_wan_gossip_key": "WAN",
+        "consul_server_gossip_key": "LAN",
+    }
+    for others in (DC2, []):
+        done = ansible(
+            tmp_path,
+            SECURED,
+            target=str(tmp_path / "consul.json"),
+            # The certificates are nowhere, and this Consul only says so.
+            program="true ",
+            secrets=str(tmp_path / "secrets.json"),
+            **{**more, "consul_server_wan_datacenters": others},
+        )
+        assert done.status == 0, done.output
+        written = json.loads((tmp_path / "consul.json").read_text())
+        files = json.loads((tmp_path / "secrets.json").read_text())
+        joined = mode == "server" and bool(others)
+        assert written["ports"]["serf_wan"] == (8302 if joined else -1)
+        assert written.get("retry_join_wan") == (["198.51.100.1", "198.51.100.2"] if joined else None)
+        assert written["tls"]["internal_rpc"] == {
+            "verify_server_hostname": security != "offer",
+            **({"ca_file": "/etc/consul.d/tls/authorities.pem"} if joined else {}),
+        }
+        # Whoever calls the API must still have a certificate of this site.
+        assert written["tls"]["defaults"]["ca_file"] == "/etc/consul.d/tls/ca.pem"
+        assert files["/etc/consul.d/tls/ca.pem"] == "OWN\n"
+        # A file without a content is removed.
+        assert files["/etc/consul.d/tls/authorities.pem"] == ("OWN\nOTHERS\n" if joined else "")
+        assert files["/var/lib/consul/serf/remote.keyring"] == ('["WAN"]' if joined else "")
+        assert files["/var/lib/consul/serf/local.keyring"] == '["LAN"]'
+
+
+@pytest.mark.parametrize("missing", ["consul_server_wan_gossip_key", "consul_server_wan_authorities"])
+def test_a_secure_server_is_not_joined_without_keys(tmp_path: Path, missing: str) -> None:
+    more = {
+        "consul_server_security": "require",
+        "consul_server_wan_datacenters": DC2,
+        **dict.fromkeys(("consul_server_gossip_key", "consul_server_tls_ca", "consul_server_tls_certificate", "consul_server_tls_key"), "x"),
+        **{name: "x" for name in ("consul_server_wan_gossip_key", "consul_server_wan_authorities") if name != missing},
+        "consul_server_tokens": {"agent": "x"},
+    }
+    done = ansible(tmp_path, SECRETS, **more)
+    assert done.status != 0
+    assert f"consul_server_security of n1 is require, which needs {missing} for the other data centres in consul_server_wan_datacenters; give them" in done.text

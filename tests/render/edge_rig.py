@@ -15,6 +15,7 @@ import signal
 import socket
 import socketserver
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -62,6 +63,7 @@ class Consul:
 
     def __init__(self, binary: str, directory: Path, port: int = 0, max_connections: int = 5000, wan: int = -1, dns: int = -1, **more: t.Any) -> None:
         self.port = port or free_port()
+        self.dns = dns
         config: dict[str, t.Any] = {
             "bind_addr": "127.0.0.1",
             "node_name": "edge-under-test",
@@ -99,6 +101,21 @@ class Consul:
         if answer.status != 200:
             raise RuntimeError(f"Consul answered {answer.status} to {method} {path}: {text.decode()}")
         return json.loads(text) if text.strip() else None
+
+    def addresses(self, name: str) -> set[str]:
+        """The A records of a name, as the DNS of this agent tells them."""
+        question = struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0) + b"".join(bytes([len(part)]) + part.encode() for part in name.split(".")) + b"\0\0\1\0\1"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(5)
+            client.sendto(question, ("127.0.0.1", self.dns))
+            answer = client.recv(4096)
+        found, at = set(), len(question)
+        for _number in range(struct.unpack(">H", answer[6:8])[0]):
+            kind, length = struct.unpack(">H", answer[at + 2 : at + 4])[0], struct.unpack(">H", answer[at + 10 : at + 12])[0]
+            if kind == 1:
+                found.add(socket.inet_ntoa(answer[at + 12 : at + 16]))
+            at += 12 + length
+        return found
 
     def register(
         self,

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,24 +14,12 @@ import pytest
 import secure
 
 PATTERNS = "/root/.secrets-of-the-test"
-# Certificates are shown to whoever connects.
-PUBLIC = ("consul_ca", "consul_certificate_")
-
-
-def secrets() -> list[str]:
-    """Every secret; of a key in several lines, each."""
-    found: list[str] = []
-    for path in lab.SECRETS.glob("*.txt"):
-        if path.stem != "consul_ca" and not path.stem.startswith("consul_certificate_"):
-            found += [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("-----")]
-    assert len(found) > 15 and min(map(len, found)) >= 12
-    return found
 
 
 @pytest.fixture(scope="module", name="patterns")
 def fixture_patterns() -> Iterator[list[str]]:
     """The secrets in a file of root's on each node, since to name them on a command line would be what is looked for."""
-    found = secrets()
+    found = secure.secrets()
     for node in lab.NODES:
         subprocess.run(
             ["docker", "exec", "-i", lab.container(node), "sh", "-c", f"umask 077; cat > {PATTERNS}"], input="\n".join(found) + "\n", text=True, check=True
@@ -43,41 +29,8 @@ def fixture_patterns() -> Iterator[list[str]]:
         lab.run(node, f"rm -f {PATTERNS}")
 
 
-class Arguments:
-    """The arguments of every process, on this machine, on which the nodes run as well, looked at over and over."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self.looks = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def _look(self) -> None:
-        while not self._stop.is_set():
-            self.looks += 1
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.seen.add(path.read_text(encoding="utf-8", errors="replace"))
-                except OSError:
-                    continue
-            time.sleep(0.05)
-
-    def __enter__(self) -> Arguments:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-def names_of(text: str, patterns: list[str]) -> list[str]:
-    """Which secrets a text holds, by their first letters only."""
-    return [pattern[:4] + "..." for pattern in patterns if pattern in text]
-
-
 def test_neither_arguments_nor_the_output_at_vvv(patterns: list[str], tmp_path: Path) -> None:
-    with Arguments() as arguments:
+    with secure.Arguments() as arguments:
         # One after the other: a change of everything, and a run that only looks.
         lab.run("consul-2", "rm /etc/consul.d/tokens.json /etc/consul.d/tls/key.pem /etc/registrator/consul.token; rm -f /etc/consul-template.d/consul.token")
         runs = [
@@ -87,19 +40,19 @@ def test_neither_arguments_nor_the_output_at_vvv(patterns: list[str], tmp_path: 
         ]
     assert [run.status for run in runs] == [0, 0, 0], [run.output[-3000:] for run in runs if run.status]
     for run in runs:
-        assert names_of(run.output, patterns) == []
+        assert secure.names_of(run.output, patterns) == []
     assert arguments.looks > 50
-    assert names_of("\n".join(arguments.seen), patterns) == []
+    assert secure.names_of("\n".join(arguments.seen), patterns) == []
 
 
 def test_neither_while_they_are_rotated() -> None:
     """The new ones are known only afterwards."""
-    with Arguments() as arguments:
+    with secure.Arguments() as arguments:
         run = secure.play("rotate_tokens", "-vvv", "--diff")
         gossip = secure.play("rotate_gossip_key", "-vvv", "--diff")
     assert run.status == 0 and gossip.status == 0, run.output[-3000:] + gossip.output[-3000:]
     for text in (run.output, gossip.output, "\n".join(arguments.seen)):
-        assert names_of(text, secrets()) == []
+        assert secure.names_of(text, secure.secrets()) == []
 
 
 @pytest.mark.parametrize("node", list(lab.NODES))
@@ -131,7 +84,7 @@ def test_neither_files_that_everybody_can_read(node: str, patterns: list[str]) -
 def test_neither_the_catalogue_nor_the_store(patterns: list[str]) -> None:
     management = secure.token("management")
     for path in ("/v1/catalog/nodes", "/v1/catalog/services", "/v1/internal/ui/services", "/v1/health/state/any", "/v1/kv/?recurse", "/v1/agent/self"):
-        assert names_of(secure.ask("consul-1", path, management).body, patterns) == [], path
+        assert secure.names_of(secure.ask("consul-1", path, management).body, patterns) == [], path
 
 
 def test_the_control_node_keeps_them_for_itself() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import typing as t
 
@@ -114,3 +115,27 @@ def test_a_failed_member_is_not_locked_out(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(security.ConsulApi, "request", lambda _api, _path: [{"Name": "n1", "Status": 1}, {"Name": "n2", "Status": 4}])
     with pytest.raises(security.GossipError, match="n2 would miss the new key"):
         security.alive("http://127.0.0.1:1", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [('{"acl": {"tokens": {"agent": "a", "dns": "d"}}}', "d"), ('{"acl": {"tokens": {"agent": "a"}}}', ""), ("[]", ""), ("{", ""), ("", ""), (None, "")],
+)
+def test_the_token_of_dns(text: str | None, token: str) -> None:
+    assert security.dns_token(text) == token
+
+
+@pytest.mark.parametrize(
+    ("server", "members", "message"),
+    [
+        (True, [], ""),
+        (True, None, ""),
+        (True, [{"Name": "n1.dc1"}, {"Name": "n9.dc2"}], r"it knows n1\.dc1, n9\.dc2"),
+        (False, [], "the agent on this host is a client"),
+    ],
+)
+def test_a_key_goes_to_no_other_data_centre(monkeypatch: pytest.MonkeyPatch, server: bool, members: t.Any, message: str) -> None:
+    answers = {"/v1/agent/self": {"Config": {"Server": server}}, "/v1/agent/members?wan=1": members}
+    monkeypatch.setattr(security.ConsulApi, "request", lambda _self, path: answers[path])
+    with pytest.raises(security.GossipError, match=message) if message else contextlib.nullcontext():
+        security.alone("http://127.0.0.1:8500", "")

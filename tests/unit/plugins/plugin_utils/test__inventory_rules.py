@@ -194,10 +194,12 @@ def test_other_data_centres(others: list[dict[str, t.Any]], text: str) -> None:
     assert only(inventory_problems(nodes(), names(others=others))).startswith(text)
 
 
-def test_the_secure_form_cannot_be_joined_yet() -> None:
-    text = only(inventory_problems(nodes(), names(others=[DC2], secure=True)))
-    assert text.startswith("Platform_security is secure, which cannot be joined with other data centres yet: there is no key of the WAN gossip")
-    assert inventory_problems(nodes(), names(queries=[{"name": "shop"}], secure=True)) == []
+def test_what_is_wrong_with_the_keys_of_other_sites_stands_in_the_way() -> None:
+    fault = {"message": "the keys of the data centre dc2 are not here (/s/site_dc2.txt)", "remedy": "copy site_dc2.txt"}
+    text = only(inventory_problems(nodes(), names(others=[DC2], wan_faults=[fault])))
+    assert text == "The keys of the data centre dc2 are not here (/s/site_dc2.txt); copy site_dc2.txt."
+    (warning,) = inventory_warnings(nodes(), names(others=[DC2], wan_warnings=[fault]))
+    assert str(warning) == text
 
 
 def test_services_and_queries_of_unknown_data_centres() -> None:
