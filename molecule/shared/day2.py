@@ -15,6 +15,22 @@ import lab
 # The version from which the tests upgrade; DAY2_FROM names another one.
 OLD = os.environ.get("DAY2_FROM", "1.20.1")
 NEW = "1.22.5"
+OLD_TEMPLATE, NEW_TEMPLATE = "0.41.1", "0.42.1"
+
+# The distribution has one version of each package, so the former one is the same under a lower number: its upgrade runs all that an upgrade runs.
+FORMER_PACKAGES = r"""
+set -e
+cd "$(mktemp -d)"
+for package in nginx nginx-common libnginx-mod-stream docker.io; do
+    dpkg-query --status "$package" >/dev/null 2>&1 || continue
+    apt-get -qq download "$package"
+    dpkg-deb -R "$package"_*.deb tree
+    sed -Ei 's/^Version: .*/&~former/; /^(Pre-)?Depends:/s/ \([^)]*\)//g' tree/DEBIAN/control
+    dpkg-deb -b tree "former-$package.deb" >/dev/null
+    rm -rf tree
+done
+DEBIAN_FRONTEND=noninteractive dpkg --force-confold -i former-*.deb
+"""
 
 # Everything that a person or a package would miss: files with owner, mode and content, users, groups, packages, and what starts at boot.
 FINGERPRINT = r"""
@@ -41,6 +57,8 @@ class Run(t.NamedTuple):
     def __call__(self, playbook: str, *arguments: str, version: str = NEW, inventory: Path = lab.INVENTORY, **variables: t.Any) -> lab.Play:
         """Run it."""
         extra = {"platform_security": "open", "consul_server_version": version, "platform_backup_directory": str(self.backups), **variables}
+        if version == OLD != NEW:
+            extra["consul_template_version"] = OLD_TEMPLATE
         return lab.play(f"playbooks/{playbook}", *arguments, variables=extra, inventory=inventory)
 
     def well(self, playbook: str, *arguments: str, **variables: t.Any) -> lab.Play:
@@ -54,6 +72,16 @@ class Run(t.NamedTuple):
 def versions() -> dict[str, str]:
     """What every agent runs."""
     return {node: str(json.loads(lab.run(node, "curl -s http://127.0.0.1:8500/v1/agent/self"))["Config"]["Version"]) for node in lab.NODES}
+
+
+def former_packages(node: str) -> list[str]:
+    """The packages of a node that an upgrade should replace."""
+    return [line for line in lab.run(node, "dpkg-query -W -f '${Package} ${Version}\\n'").splitlines() if line.endswith("~former")]
+
+
+def template_version(node: str) -> str:
+    """The consul-template that runs on an edge."""
+    return lab.run(node, '"/proc/$(systemctl show -P MainPID consul-template)/exe" -version 2>&1').split()[1].lstrip("v")
 
 
 def leader() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import lab
 import pytest
 import traffic
-from day2 import FINGERPRINT, OLD, Run
+from day2 import FINGERPRINT, FORMER_PACKAGES, OLD, Run
 
 
 @pytest.fixture(scope="session", name="fingerprints")
@@ -24,10 +24,11 @@ def fixture_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session", name="site", autouse=True)
 def fixture_site(fingerprints: dict[str, list[str]], run: Run) -> Run:
-    """A site with the version of Consul from before, and a service on every node."""
+    """A site with the versions from before, and a service on every node."""
     assert set(fingerprints) == set(lab.NODES)
     run.well("site.yml", version=OLD)
     for node in lab.NODES:
+        lab.run(node, FORMER_PACKAGES)
         traffic.start_service(node)
     traffic.wait_until_served(*lab.NODES)
     return run

@@ -8,12 +8,14 @@ from __future__ import annotations
 import lab
 import pytest
 import traffic
-from day2 import NEW, OLD, Run, leader, started, versions
+from day2 import NEW, NEW_TEMPLATE, OLD, OLD_TEMPLATE, Run, former_packages, leader, started, template_version, versions
 
 
 @pytest.fixture(scope="module", name="upgrade")
 def fixture_upgrade(site: Run) -> tuple[lab.Play, traffic.Callers, str]:
     assert set(versions().values()) == {OLD}
+    assert OLD == NEW or {template_version(edge) for edge in lab.EDGES} == {OLD_TEMPLATE}
+    assert {node: len(former_packages(node)) for node in lab.NODES} == {node: 4 if node in lab.EDGES else 1 for node in lab.NODES}
     former = leader()
     with traffic.Callers() as callers:
         result = site("upgrade.yml")
@@ -32,6 +34,8 @@ def test_nobody_notices_the_upgrade(upgrade: tuple[lab.Play, traffic.Callers, st
     assert result.status == 0, result.output[-8000:]
     print(f"upgrade.yml: {result.seconds:.0f} s")
     assert set(versions().values()) == {NEW}
+    assert {template_version(edge) for edge in lab.EDGES} == {NEW_TEMPLATE}
+    assert [line for node in lab.NODES for line in former_packages(node)] == []
     callers.saw_no_failure()
 
 
