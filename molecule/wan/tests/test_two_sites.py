@@ -29,6 +29,8 @@ LINK = [f"iptables {{}} {chain} {flag} {lab.NODES[node]} -j DROP" for node in FA
 
 # Each site has a control node of its own.
 SECRETS = {name: lab.SECRETS / name for name in SITES}
+# Somebody who asks all the time while a site is joined. The pause waits for nothing: it keeps the load at some ten questions a second, where a loop without it
+# would take a processor from the nodes.
 ASKING = "while :; do getent hosts consul.service.dc1.consul; sleep 0.1; done"
 # A server says so at each start, of a token that it makes for itself.
 OWN_NOISE = r"agent\.leaf-certs\|agent\.server\.cert-manager"
