@@ -137,7 +137,7 @@ def validate(module: AnsibleModule, path: str, content: str, command: str) -> No
         status, out, err = module.run_command([word.replace("%s", candidate.name) for word in words])
     if status:
         said = (err.strip() or out.strip() or f"it ended with status {status}").replace(candidate.name, path)
-        module.fail_json(msg=f"{path} was left as it is, because what should be in it is not accepted by '{command % path}': {said}", rc=status)
+        module.fail_json(msg=f"{path} was left as it is, because what should be in it is not accepted by '{command.replace('%s', path)}': {said}", rc=status)
 
 
 def bring(module: AnsibleModule) -> dict[str, t.Any]:
@@ -148,12 +148,15 @@ def bring(module: AnsibleModule) -> dict[str, t.Any]:
     written = [place.path for place in directories if _placement.put_directory(place, check=check)]
     diffs = []
     for place, entry in files:
+        # Most runs end here, after one look at the file.
+        if not _placement.put_file(place, entry["content"], check=True):
+            continue
         before = _placement.text_at(place.path)
         if entry["validate"] and before != entry["content"]:
             validate(module, place.path, entry["content"], entry["validate"])
-        if _placement.put_file(place, entry["content"], check=check):
-            written.append(place.path)
-            diffs.append({"before_header": place.path, "after_header": place.path, "before": before or "", "after": entry["content"]})
+        _placement.put_file(place, entry["content"], check=check)
+        written.append(place.path)
+        diffs.append({"before_header": place.path, "after_header": place.path, "before": before or "", "after": entry["content"]})
     wanted = {place.path for place in directories} | {place.path for place, _ in files}
     unwanted = [*_placement.surplus(params["purge"], wanted), *params["remove"]]
     removed = [path for path in unwanted if _placement.remove(path, check=check)]

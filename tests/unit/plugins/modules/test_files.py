@@ -78,6 +78,8 @@ def test_a_content_that_is_refused(run: Run, tmp_path: Path) -> None:
     assert not run(files, **wanted("good\n", "/bin/false %s"))["changed"], "what is there already is not asked for again"
     program = str(tmp_path / "program")
     assert run(files, check=True, **wanted("new\n", f"{program} %s"))["changed"], "on a bare host, a check comes before the program"
+    twice = run(files, **wanted("bad\n", "/bin/sh -c 'exit 9' 100% %s %s"))
+    assert f"is not accepted by '/bin/sh -c 'exit 9' 100% {tmp_path / 'a.conf'} {tmp_path / 'a.conf'}'" in twice["msg"]
     assert "lacks the %s" in run(files, **wanted("new\n", "/bin/true"))["msg"]
 
 
