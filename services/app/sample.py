@@ -180,11 +180,28 @@ class HttpServer(ThreadingHTTPServer):
             time.sleep(0.02)
 
 
+class StopSignal:
+    """SIGTERM or SIGINT. To be made in the main thread, and before any other one.
+
+    The kernel may give a signal to any thread, and Python runs its handler in the main one alone: which it does not wake when that waits for a lock. What is
+    written to a socket wakes whoever reads from it.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+
+    def wait(self) -> None:
+        """Until one comes."""
+        self._reader.recv(1)
+
+
 def serve_http(server: HttpServer) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully."""
-    wanted = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: wanted.set())
+    wanted = StopSignal()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     log(server.service, "started", port=server.server_address[1])

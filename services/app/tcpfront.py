@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import socketserver
 import threading
 import time
 
-from sample import DRAIN_SECONDS, FINISH_SECONDS, VERSION, log, now
+from sample import DRAIN_SECONDS, FINISH_SECONDS, VERSION, StopSignal, log, now
 
 LINE_LIMIT = 65536
 IDLE_SECONDS = 600
@@ -80,9 +79,7 @@ class TcpServer(socketserver.ThreadingTCPServer):
 
 def serve(server: TcpServer) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully."""
-    wanted = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: wanted.set())
+    wanted = StopSignal()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     log("tcpfront", "started", port=server.server_address[1])
     wanted.wait()

@@ -148,6 +148,21 @@ def test_tcpfront_echoes_lines_and_ends_sessions_gracefully() -> None:
         assert service.process.wait(10) == 0
 
 
+_OTHER_THREAD = """
+import signal, threading
+from sample import StopSignal
+wanted = StopSignal()
+threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)).start()
+wanted.wait()
+print("stopped")
+"""
+
+
+def test_a_stop_signal_is_heard_whichever_thread_gets_it() -> None:
+    done = subprocess.run([sys.executable, "-c", _OTHER_THREAD], cwd=APP, capture_output=True, text=True, timeout=20, check=False)
+    assert done.stdout == "stopped\n", done.stderr
+
+
 def test_a_running_request_is_finished_after_the_stop_signal() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as backend,

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import socket
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -236,9 +238,28 @@ def _run(config: Config) -> int:
     from registrator.engine import Engine
 
     engine = Engine(config)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: engine.stop())
+    call_at_stop_signal(engine.stop)
     return engine.run()
+
+
+def call_at_stop_signal(stop: Callable[[], None]) -> None:
+    """Call ``stop`` at each SIGTERM and SIGINT, in a thread of its own; to be called in the main thread.
+
+    The kernel may give a signal to any thread, and Python runs handlers in the main one alone, which that does not wake from waiting for its queue
+    (https://docs.python.org/3/library/signal.html#signals-and-threads). What is written to a socket meanwhile wakes whoever reads it.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+
+    # The writer is named so that it stays open for as long as the thread is there.
+    def wait(_writer: socket.socket) -> None:
+        while reader.recv(1):
+            stop()
+
+    threading.Thread(target=wait, args=(writer,), name="stop-signal", daemon=True).start()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
