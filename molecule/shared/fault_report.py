@@ -201,6 +201,8 @@ def picture(record: Record) -> str:
         most = max([cell[0] for cell in cells] + [1])
         parts.append(f'<text x="{LEFT - 10}" y="{base - LANE / 2 + 4:.1f}" text-anchor="end">{html.escape(lane)}</text>')
         parts.append(f'<text x="{LEFT - 10}" y="{base - LANE / 2 + 18:.1f}" class="mark" text-anchor="end">most {most} in 1 s</text>')
+        # All bars of a colour are one path, which makes the page a third as long.
+        bars: dict[str, list[str]] = {kind: [] for kind in COLOURS}
         for second, (count, slow, failed) in enumerate(cells):
             x, y = LEFT + second * place, float(base)
             for kind, value in (("failed", failed), ("slow", slow), ("right", count - slow - failed)):
@@ -208,7 +210,8 @@ def picture(record: Record) -> str:
                     # One call of many is still to be seen.
                     height = max(LANE * value / most, 3.0 if kind != "right" else 0.0)
                     y -= height
-                    parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(0.8, place * 0.9):.1f}" height="{height:.1f}" fill="{COLOURS[kind]}"/>')
+                    bars[kind].append(f"M{x:.1f} {y:.1f}h{max(0.8, place * 0.9):.1f}v{height:.1f}H{x:.1f}z")
+        parts += [f'<path d="{"".join(found)}" fill="{COLOURS[kind]}"/>' for kind, found in bars.items() if found]
         parts.append(f'<line x1="{LEFT}" y1="{base}" x2="{WIDTH - RIGHT}" y2="{base}" stroke="#999"/>')
     for number, (at, text) in enumerate(record.events):
         x, y = LEFT + at * place, 14 + 13 * (number % 4)
@@ -285,7 +288,7 @@ def as_html(document: t.Mapping[str, t.Any], records: t.Sequence[Record]) -> str
             f"<style>{_STYLE}</style></head><body>",
             "<h1>Faults under load</h1>",
             f"<p>Commit {html.escape(str(machine.get('commit', 'unknown')))}, {machine.get('processors', '?')} processors that nodes and callers share,",
-            f"kernel {html.escape(str(machine.get('kernel', '?')))}. {held} of {len(records)} faults held what they must.</p>",
+            f"load average {machine.get('load_before', '?')} before, kernel {html.escape(str(machine.get('kernel', '?')))}. {held} of {len(records)} faults held what they must.</p>",
             f"<p>{_READING}</p>",
             f"<p>In the pictures, calls by the second in which they began: {legend}.</p>",
             f"<table><tr><th>fault</th>{''.join(f'<th>{name}</th>' for name in _COLUMNS)}<th></th></tr>{''.join(rows)}</table>",
@@ -308,11 +311,18 @@ def as_markdown(records: t.Sequence[Record]) -> str:
     return "\n".join([*lines, ""]).replace("<", "&lt;")
 
 
+def as_json(document: t.Mapping[str, t.Any]) -> str:
+    """The document with a line for each fault, so that two runs can be compared."""
+    head = json.dumps({key: value for key, value in document.items() if key != "faults"}, ensure_ascii=False)
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}" for name, entry in document["faults"].items())
+    return f'{head.removesuffix("}")}, "faults": {{\n{lines}\n}}}}\n'
+
+
 def write(path: Path, records: t.Sequence[Record], machine: t.Mapping[str, t.Any]) -> None:
     """The three files, beside each other."""
     document = as_document(records, machine)
     path.parent.mkdir(parents=True, exist_ok=True)
-    texts = {".json": json.dumps(document, indent=1, ensure_ascii=False) + "\n", ".html": as_html(document, records), ".md": as_markdown(records)}
+    texts = {".json": as_json(document), ".html": as_html(document, records), ".md": as_markdown(records)}
     for suffix, text in texts.items():
         new = path.with_suffix(suffix + ".new")
         new.write_text(text, encoding="utf-8")

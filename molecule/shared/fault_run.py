@@ -81,7 +81,13 @@ class Report:
         if os.environ.get("FAULTS_KEEP") and self.path.exists():
             self.records = {record.name: record for record in fault_report.read(self.path)}
         commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=lab.ROOT, capture_output=True, text=True, check=False).stdout.strip()
-        self.machine = {"commit": commit or "unknown", "processors": os.cpu_count(), "kernel": platform.release(), "rate_per_edge": callers.RATE}
+        self.machine = {
+            "commit": commit or "unknown",
+            "processors": os.cpu_count(),
+            "kernel": platform.release(),
+            "rate_per_edge": callers.RATE,
+            "load_before": round(os.getloadavg()[0], 1),
+        }
 
     def add(self, record: Record) -> None:
         """One more."""

@@ -361,12 +361,25 @@ def memory_limited(node: str, unit: str, limit: str) -> Proof:
 
 # The catalogue -----------------------------------------------------------------------------------------------------------
 
-_WIPE = """
-import json, urllib.parse, urllib.request
-api = "http://127.0.0.1:8500/v1/agent/"
-for identity in json.load(urllib.request.urlopen(api + "services")):
-    urllib.request.urlopen(urllib.request.Request(api + "service/deregister/" + urllib.parse.quote(identity, safe=""), method="PUT"))
+# Whoever does harm here has got hold of the registrator's token; in the open form there is none to get.
+_STOLEN = 'export CONSUL_HTTP_TOKEN="$(cat /etc/registrator/consul.token 2>/dev/null)"; '
+_AGENT = """
+import http.client, json, os, sys, urllib.parse
+agent = http.client.HTTPConnection("127.0.0.1", 8500)
+def ask(method, path, body=None):
+    agent.request(method, path, body, {"X-Consul-Token": os.environ["CONSUL_HTTP_TOKEN"]})
+    answer = agent.getresponse()
+    return answer.status, answer.read()
+def forget(prefix):
+    for identity in json.loads(ask("GET", "/v1/agent/services")[1]):
+        if identity.startswith(prefix):
+            ask("PUT", "/v1/agent/service/deregister/" + urllib.parse.quote(identity, safe=""))
 """
+
+
+def _at_agent(script: str) -> str:
+    """The command for a script that asks the node's agent."""
+    return f"{_STOLEN}python3 -c {shlex.quote(_AGENT + script)}"
 
 
 @contextlib.contextmanager
@@ -374,10 +387,9 @@ def catalogue_wiped() -> Proof:
     """Every service is deregistered at once, and nobody registers it again before the end of the block."""
     everywhere(lambda node: lab.run(node, "systemctl stop registrator"))
     try:
-        everywhere(lambda node: lab.run(node, f"python3 -c {shlex.quote(_WIPE)}"))
-        left = _until(
-            lambda: set(json.loads(lab.run("consul-1", "curl -s http://127.0.0.1:8500/v1/catalog/services"))) == {"consul"} and "consul", "it is empty"
-        )
+        everywhere(lambda node: lab.run(node, _at_agent("forget('')")))
+        listed = _at_agent("print(ask('GET', '/v1/catalog/services')[1].decode())")
+        left = _until(lambda: set(json.loads(lab.run("consul-1", listed))) == {"consul"} and "consul", "it is empty")
         yield f"the catalogue holds {left} alone"
     finally:
         everywhere(lambda node: lab.run(node, "systemctl start --no-block registrator"))
@@ -411,23 +423,8 @@ def hostile(number: int) -> dict[str, t.Any]:
 
 
 _REGISTER = """
-import http.client, json, sys
-agent, taken, refused = http.client.HTTPConnection("127.0.0.1", 8500), 0, 0
-for line in sys.stdin:
-    agent.request("PUT", "/v1/agent/service/register", line.encode())
-    answer = agent.getresponse()
-    answer.read()
-    taken, refused = taken + (answer.status == 200), refused + (answer.status != 200)
-print(taken, refused)
-"""
-_FORGET = """
-import http.client, json
-agent = http.client.HTTPConnection("127.0.0.1", 8500)
-agent.request("GET", "/v1/agent/services")
-for identity in json.loads(agent.getresponse().read()):
-    if identity.startswith("fault-evil-"):
-        agent.request("PUT", "/v1/agent/service/deregister/" + identity)
-        agent.getresponse().read()
+statuses = [ask("PUT", "/v1/agent/service/register", line.encode())[0] for line in sys.stdin]
+print(statuses.count(200), len(statuses) - statuses.count(200))
 """
 
 
@@ -436,12 +433,11 @@ def hostile_registrations(node: str = "consul-3") -> Proof:
     """A thousand registrations of all kinds of malice and mistake."""
     lines = "".join(json.dumps(hostile(number)) + "\n" for number in range(HOSTILE))
     try:
-        done = subprocess.run(
-            ["docker", "exec", "-i", lab.container(node), "python3", "-c", _REGISTER], input=lines, capture_output=True, text=True, check=False
-        )
+        words = ["docker", "exec", "-i", lab.container(node), "sh", "-c", _at_agent(_REGISTER)]
+        done = subprocess.run(words, input=lines, capture_output=True, text=True, check=False)
         taken, refused = (int(word) for word in done.stdout.split() or ("0", "0"))
         if taken < HOSTILE / 2:
             raise NotInjected(f"Consul took {taken} of {HOSTILE} registrations: {done.stderr[-500:]}")
         yield f"Consul took {taken} registrations and refused {refused}"
     finally:
-        lab.run(node, f"python3 -c {shlex.quote(_FORGET)}")
+        lab.run(node, _at_agent("forget('fault-evil-')"))

@@ -138,6 +138,21 @@ def run(node: str, command: str, check: bool = True) -> str:
     return result.stdout.strip()
 
 
+def manage(node: str, command: str) -> str:
+    """Run a shell command on a node as one who may do everything with Consul; in the open form, that is everybody. The token comes on standard input."""
+    file = SECRETS / "consul_token_management.txt"
+    result = subprocess.run(
+        ["docker", "exec", "-i", container(node), "sh", "-c", f"read -r CONSUL_HTTP_TOKEN; export CONSUL_HTTP_TOKEN; {command}"],
+        input=(file.read_text(encoding="utf-8").strip() if file.exists() else "") + "\n",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, f"{node}: `{command}` ended with status {result.returncode}:\n{result.stdout}"
+    return result.stdout.strip()
+
+
 def journal(node: str, *units: str, lines: int = 40) -> str:
     """The end of the journal of units, for an error message."""
     return "\n".join(f"--- {node}: {unit}\n" + run(node, f"journalctl --no-pager -n {lines} -u {unit}", check=False) for unit in units)

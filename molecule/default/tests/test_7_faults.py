@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The short ones of the faults under load; the scenario `faults` has all of them. Their report is build/reports/faults-short.html."""
+"""Faults of each kind under load; the scenario `faults` has all of them. Their report is build/reports/faults-selected.html."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def fixture_certificate() -> str:
 
 @pytest.fixture(scope="module", name="report")
 def fixture_report() -> fault_run.Report:
-    return fault_run.Report("faults-short")
+    return fault_run.Report("faults-selected")
 
 
-@pytest.mark.parametrize("case", fault_cases.SHORT, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", fault_cases.SELECTED, ids=lambda case: case.name)
 def test_fault(case: Case, certificate: str, report: fault_run.Report) -> None:
     fault_run.measure(case, certificate, report)
 

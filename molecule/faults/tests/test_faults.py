@@ -11,6 +11,6 @@ import pytest
 from fault_run import Case
 
 
-@pytest.mark.parametrize("case", [*fault_cases.SHORT, *fault_cases.LONG], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", fault_cases.ALL, ids=lambda case: case.name)
 def test_fault(case: Case, certificate: str, report: fault_run.Report) -> None:
     fault_run.measure(case, certificate, report)

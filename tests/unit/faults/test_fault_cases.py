@@ -13,7 +13,7 @@ import fault_report
 import faults
 import lab
 
-CASES = (*fault_cases.SHORT, *fault_cases.LONG)
+CASES = fault_cases.ALL
 
 
 def test_every_case_has_a_name_of_its_own_and_asks_an_edge_that_stays() -> None:
@@ -21,6 +21,12 @@ def test_every_case_has_a_name_of_its_own_and_asks_an_edge_that_stays() -> None:
     for case in CASES:
         assert case.must and set(case.edges) <= set(lab.EDGES)
         assert case.edges and (not set(case.away) & set(case.edges) or case.loaded == 0), case.name
+
+
+def test_those_of_make_test_are_of_every_kind() -> None:
+    assert len(fault_cases.SELECTED) == 15 and set(fault_cases.SELECTED) <= set(CASES)
+    for kind in (fault_cases.BASIC, fault_cases.NODES, fault_cases.PROCESSES, fault_cases.MACHINE, fault_cases.CATALOGUE):
+        assert set(kind) & set(fault_cases.SELECTED)
 
 
 def test_every_limit_names_a_figure_that_is_measured() -> None:

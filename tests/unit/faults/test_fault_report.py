@@ -106,7 +106,9 @@ def test_the_files(tmp_path: Path) -> None:
     path = tmp_path / "reports" / "faults.json"
     made = record()
     fault_report.write(path, [made], {"commit": "abc", "processors": 2, "kernel": "6.1"})
-    document = json.loads(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    document = json.loads(text)
+    assert document["machine"]["commit"] == "abc" and len(text.splitlines()) == 1 + len(document["faults"]) + 1
     entry = document["faults"]["sample"]
     assert entry["figures"]["http_failed"] == 2 and entry["held"] is False
     assert entry["limits"]["http_slow"] == {"must_be": "<= 1", "met": True}
@@ -122,8 +124,10 @@ def test_the_files(tmp_path: Path) -> None:
 
 def test_the_picture_is_well_formed() -> None:
     root = ET.fromstring(fault_report.picture(record()))
-    fills = [element.get("fill") for element in root.iter("{http://www.w3.org/2000/svg}rect")]
-    assert fills.count(fault_report.COLOURS["failed"]) == 3 and fills.count(fault_report.COLOURS["slow"]) == 2
+    bars = dict.fromkeys(fault_report.COLOURS.values(), 0)
+    for element in root.iter("{http://www.w3.org/2000/svg}path"):
+        bars[element.get("fill", "")] += element.get("d", "").count("M")
+    assert bars[fault_report.COLOURS["failed"]] == 3 and bars[fault_report.COLOURS["slow"]] == 2
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "6.0 s fault" in texts and "29.0 s all is <right>" in texts
     ET.fromstring(fault_report.picture(Record("empty", "Nothing", "nothing")))
