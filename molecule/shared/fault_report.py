@@ -201,7 +201,7 @@ def picture(record: Record) -> str:
         most = max([cell[0] for cell in cells] + [1])
         parts.append(f'<text x="{LEFT - 10}" y="{base - LANE / 2 + 4:.1f}" text-anchor="end">{html.escape(lane)}</text>')
         parts.append(f'<text x="{LEFT - 10}" y="{base - LANE / 2 + 18:.1f}" class="mark" text-anchor="end">most {most} in 1 s</text>')
-        # All bars of a colour are one path, which makes the page a third as long.
+        # All bars of a colour are one path, which makes the page a third shorter.
         bars: dict[str, list[str]] = {kind: [] for kind in COLOURS}
         for second, (count, slow, failed) in enumerate(cells):
             x, y = LEFT + second * place, float(base)

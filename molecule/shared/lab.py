@@ -122,16 +122,17 @@ def timed(command: t.Sequence[str], **options: t.Any) -> Play:
     return Play(done.returncode, done.stdout, time.monotonic() - started)
 
 
-def run(node: str, command: str, check: bool = True) -> str:
-    """Run a shell command on a node and return what it printed."""
+def run(node: str, command: str, check: bool = True, given: str | None = None) -> str:
+    """Run a shell command on a node and return what it printed; ``given`` comes on its standard input."""
+    source: dict[str, t.Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
     result = subprocess.run(
-        ["docker", "exec", container(node), "sh", "-c", command],
-        stdin=subprocess.DEVNULL,
+        ["docker", "exec", *([] if given is None else ["-i"]), container(node), "sh", "-c", command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         check=False,
+        **source,
     )
     if check and result.returncode != 0:
         raise AssertionError(f"{node}: `{command}` ended with status {result.returncode}:\n{result.stdout}")
@@ -141,16 +142,8 @@ def run(node: str, command: str, check: bool = True) -> str:
 def manage(node: str, command: str) -> str:
     """Run a shell command on a node as one who may do everything with Consul; in the open form, that is everybody. The token comes on standard input."""
     file = SECRETS / "consul_token_management.txt"
-    result = subprocess.run(
-        ["docker", "exec", "-i", container(node), "sh", "-c", f"read -r CONSUL_HTTP_TOKEN; export CONSUL_HTTP_TOKEN; {command}"],
-        input=(file.read_text(encoding="utf-8").strip() if file.exists() else "") + "\n",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, f"{node}: `{command}` ended with status {result.returncode}:\n{result.stdout}"
-    return result.stdout.strip()
+    token = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+    return run(node, f"read -r CONSUL_HTTP_TOKEN; export CONSUL_HTTP_TOKEN; {command}", given=f"{token}\n")
 
 
 def journal(node: str, *units: str, lines: int = 40) -> str:
