@@ -216,6 +216,67 @@ options:
         - From V(0) to V(100000).
         type: int
         default: 100
+      response_header_size:
+        description:
+        - 'Largest header of an answer: its status line and all header fields. A larger one is answered with 502.'
+        - The default leaves 32 kB to the fields of the application.
+        - A request that is waited for holds one buffer of this size, of which only what is received takes memory.
+        type: str
+        default: 40k
+      upgrades:
+        description:
+        - Protocols to which a client may change a connection by C(Upgrade), each as the whole value of that header.
+        - After the change neither headers, limits nor the access log apply to what goes over the connection, so V(h2c) is refused here. For any other value,
+          C(Upgrade) and C(HTTP2-Settings) are not passed on, and the instance answers over HTTP/1.1.
+        type: list
+        elements: str
+        default:
+        - websocket
+      cleared_headers:
+        description:
+        - Request headers that reach an instance only from O(_input.trusted_proxies), because they state what only a proxy can know.
+        - A list replaces the default one. Those that the edge writes itself, such as C(X-Forwarded-For), are never taken from other clients.
+        type: list
+        elements: str
+        default:
+        - Forwarded
+        - X-Forwarded
+        - X-Client-IP
+        - X-Cluster-Client-IP
+        - True-Client-IP
+        - CF-Connecting-IP
+        - X-Forwarded-Port
+        - X-Forwarded-Prefix
+        - X-Forwarded-Server
+        - X-Forwarded-Ssl
+        - X-Forwarded-Scheme
+        - X-Forwarded-Protocol
+        - X-Url-Scheme
+        - Front-End-Https
+        - X-Original-URL
+        - X-Original-URI
+        - X-Original-Host
+        - X-Rewrite-URL
+        - X-Script-Name
+        - Remote-User
+        - X-Remote-User
+        - X-Forwarded-User
+        - X-Forwarded-Email
+        - X-Forwarded-Groups
+        - X-Forwarded-Preferred-Username
+        - X-Auth-Request-User
+        - X-WebAuth-User
+        - X-Forwarded-Client-Cert
+        - X-Client-Cert
+        - SSL-Client-Cert
+      underscore_headers:
+        description:
+        - Whether request headers with underscores in their names, such as C(api_key), are passed on. By default nginx drops them without a word.
+        - CGI and WSGI applications cannot tell C(X_Forwarded_User) from C(X-Forwarded-User), so every spelling of the headers in O(_input.cleared_headers),
+          and of those that the edge writes itself, stays out.
+        - The directive is written for all of nginx's http block, the operator's own servers included.
+        type: bool
+        default: false
       client_max_body_size:
         description:
         - Largest request body of an HTTP service. V(0) means any size.
@@ -398,12 +459,15 @@ options:
           http2:
             description:
             - How HTTP/2 is switched on. V(listen) is understood by every nginx; from 1.25.1 on it warns once for each server, and V(directive) does not.
+            - V(legacy) is V(listen) for nginx before 1.19.7, such as that of Debian 11 and Ubuntu 22.04, which has a limit of its own, 4 kB, for header
+              fields over HTTP/2.
             - V(off) leaves clients with HTTP/1.1.
             type: str
             default: listen
             choices:
             - listen
             - directive
+            - legacy
             - 'off'
           hsts_max_age:
             description:

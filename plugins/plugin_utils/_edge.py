@@ -56,6 +56,57 @@ class Option:
 _ANSIBLE_TYPES = {"bool": "bool", "int": "int", "port": "int", "list": "list", "dict": "dict"}
 
 RETRY_CONDITIONS = ("error", "timeout", "invalid_header", "http_500", "http_502", "http_503", "http_504", "http_429")
+# Request headers that the edge writes itself, or never passes on: they cannot be listed in cleared_headers.
+OWN_HEADERS = (
+    "Host",
+    "Connection",
+    "Upgrade",
+    "HTTP2-Settings",
+    "Proxy",
+    "Content-Length",
+    "Transfer-Encoding",
+    "X-Real-IP",
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Host",
+    "X-Request-ID",
+)
+# Request headers by which a proxy, and not a client, states something. Applications believe them.
+CLEARED_HEADERS = (
+    # The client's address.
+    "Forwarded",
+    "X-Forwarded",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "True-Client-IP",
+    "CF-Connecting-IP",
+    # The URL that the client asked for.
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Protocol",
+    "X-Url-Scheme",
+    "Front-End-Https",
+    "X-Original-URL",
+    "X-Original-URI",
+    "X-Original-Host",
+    "X-Rewrite-URL",
+    "X-Script-Name",
+    # Who has logged in.
+    "Remote-User",
+    "X-Remote-User",
+    "X-Forwarded-User",
+    "X-Forwarded-Email",
+    "X-Forwarded-Groups",
+    "X-Forwarded-Preferred-Username",
+    "X-Auth-Request-User",
+    "X-WebAuth-User",
+    "X-Forwarded-Client-Cert",
+    "X-Client-Cert",
+    "SSL-Client-Cert",
+)
 # What the platform itself listens on, on every node: the engine's API, Consul's RPC, gossip, HTTP(S), gRPC and DNS.
 PLATFORM_PORTS = (2375, 2376, 8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600)
 
@@ -149,10 +200,14 @@ _TLS = (
         "choice",
         (
             "How HTTP/2 is switched on. V(listen) is understood by every nginx; from 1.25.1 on it warns once for each server, and V(directive) does not.",
+            (
+                "V(legacy) is V(listen) for nginx before 1.19.7, such as that of Debian 11 and Ubuntu 22.04, "
+                "which has a limit of its own, 4 kB, for header fields over HTTP/2."
+            ),
             "V(off) leaves clients with HTTP/1.1.",
         ),
         default="listen",
-        choices=("listen", "directive", "off"),
+        choices=("listen", "directive", "legacy", "off"),
     ),
     Option(
         "hsts_max_age",
@@ -412,6 +467,54 @@ SCHEMA: tuple[Option, ...] = (
         minimum=0,
         maximum=100000,
     ),
+    Option(
+        "response_header_size",
+        "size",
+        (
+            "Largest header of an answer: its status line and all header fields. A larger one is answered with 502.",
+            "The default leaves 32 kB to the fields of the application.",
+            "A request that is waited for holds one buffer of this size, of which only what is received takes memory.",
+        ),
+        default="40k",
+        minimum=4096,
+        maximum=1 << 20,
+    ),
+    Option(
+        "upgrades",
+        "list",
+        (
+            "Protocols to which a client may change a connection by C(Upgrade), each as the whole value of that header.",
+            (
+                "After the change neither headers, limits nor the access log apply to what goes over the connection, so V(h2c) is refused here. "
+                "For any other value, C(Upgrade) and C(HTTP2-Settings) are not passed on, and the instance answers over HTTP/1.1."
+            ),
+        ),
+        default=("websocket",),
+        elements="upgrade",
+    ),
+    Option(
+        "cleared_headers",
+        "list",
+        (
+            "Request headers that reach an instance only from O(_input.trusted_proxies), because they state what only a proxy can know.",
+            "A list replaces the default one. Those that the edge writes itself, such as C(X-Forwarded-For), are never taken from other clients.",
+        ),
+        default=CLEARED_HEADERS,
+        elements="cleared_header",
+    ),
+    Option(
+        "underscore_headers",
+        "bool",
+        (
+            "Whether request headers with underscores in their names, such as C(api_key), are passed on. By default nginx drops them without a word.",
+            (
+                "CGI and WSGI applications cannot tell C(X_Forwarded_User) from C(X-Forwarded-User), "
+                "so every spelling of the headers in O(_input.cleared_headers), and of those that the edge writes itself, stays out."
+            ),
+            "The directive is written for all of nginx's http block, the operator's own servers included.",
+        ),
+        default=False,
+    ),
     Option("client_max_body_size", "size", ("Largest request body of an HTTP service. V(0) means any size.",), default="100m"),
     Option(
         "trusted_proxies",
@@ -506,6 +609,8 @@ _DURATION = re.compile(r"[1-9][0-9]{0,8}(?:ms|s|m|h|d)")
 _SIZE = re.compile(r"(?:0|[1-9][0-9]{0,8})[kKmMgG]?")
 _LOG = re.compile(r"off|/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _HEADER = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?)?")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
+_UPGRADE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9./-]{0,30}[A-Za-z0-9])?")
 _COOKIE = re.compile(r"[A-Za-z0-9_]{0,64}")
 _CERTIFICATE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _SERVICE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
@@ -579,6 +684,34 @@ def _network(value: t.Any) -> str:
         raise _Bad(allowed) from None
 
 
+def size_in_bytes(text: str) -> int:
+    """Return the number of bytes that a checked size means."""
+    return int(text.rstrip("kKmMgG")) << {"k": 10, "m": 20, "g": 30}.get(text[-1].lower(), 0)
+
+
+def _size(option: Option, value: t.Any) -> str:
+    allowed = "a whole number with no unit or one of k, m, g, such as 100m"
+    text = _pattern(value, _SIZE, allowed)
+    if option.maximum and not option.minimum <= size_in_bytes(text) <= option.maximum:
+        raise _Bad(f"a size from {option.minimum >> 10}k to {option.maximum >> 10}k, such as {option.default}")
+    return text
+
+
+def _upgrade(value: t.Any) -> str:
+    allowed = "a protocol of letters, digits, dots, slashes and hyphens, such as websocket, and not h2c"
+    text = _pattern(value, _UPGRADE, allowed).lower()
+    if text == "h2c":
+        raise _Bad(allowed)
+    return text
+
+
+def _cleared_header(value: t.Any) -> str:
+    text = _pattern(value, _HEADER_NAME, "a header name of letters, digits and hyphens")
+    if text.lower() in {name.lower() for name in OWN_HEADERS}:
+        raise _Bad("a header that the edge does not write itself")
+    return text
+
+
 def _port_range(value: t.Any) -> str:
     allowed = "a port from 1 to 65535 or a range such as 9000-9999 whose first port is not above its last"
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value, allowed)
@@ -615,13 +748,21 @@ def _value(option: Option, kind: str, value: t.Any, context: dict[str, t.Any]) -
         if not dot or not pattern.fullmatch(label) or rest != context.get("domain", rest):
             raise _Bad(allowed)
         return f"{label}.{rest}"
-    simple: dict[str, t.Callable[[t.Any], t.Any]] = {"domain": _domain, "ip": _ip, "own_ip": _own_ip, "network": _network, "port_range": _port_range}
+    simple: dict[str, t.Callable[[t.Any], t.Any]] = {
+        "domain": _domain,
+        "ip": _ip,
+        "own_ip": _own_ip,
+        "network": _network,
+        "port_range": _port_range,
+        "size": lambda given: _size(option, given),
+        "upgrade": _upgrade,
+        "cleared_header": _cleared_header,
+    }
     if kind in simple:
         return simple[kind](value)
     patterns = {
         "tag": (_TAG, "a tag of letters, digits, hyphens and underscores that begins with a letter or digit"),
         "duration": (_DURATION, "a positive whole number with one of the units ms, s, m, h, d, such as 400ms"),
-        "size": (_SIZE, "a whole number with no unit or one of k, m, g, such as 100m"),
         "log": (_LOG, "off, or an absolute path of letters, digits, dots, hyphens and underscores"),
         "header": (_HEADER, "a header name of letters, digits and hyphens, or an empty string"),
         "cookie": (_COOKIE, "a cookie name of letters, digits and underscores, or an empty string"),
@@ -705,6 +846,17 @@ def _check_certificates(checked: dict[str, t.Any]) -> list[str]:
     return errors
 
 
+def _check_cleared(checked: dict[str, t.Any]) -> list[str]:
+    """Return an error for each header that is listed in two spellings."""
+    errors: list[str] = []
+    seen: dict[str, int] = {}
+    for number, header in enumerate(checked["cleared_headers"]):
+        first = seen.setdefault(header.lower(), number)
+        if first != number:
+            errors.append(f"cleared_headers[{number}]: {_shown(header)} is not allowed, cleared_headers[{first}] is the same header")
+    return errors
+
+
 def _check_remote(checked: dict[str, t.Any]) -> list[str]:
     """A service of a data centre can't be there twice."""
     errors: list[str] = []
@@ -752,7 +904,7 @@ def check_edge(edge: t.Any) -> dict[str, t.Any]:
             errors.append(f"tls_port: {checked['tls_port']} is not allowed, it must differ from http_port")
         if checked["tcp_tag"] == checked["tls_tag"]:
             errors.append(f"tls_tag: {_shown(checked['tls_tag'])} is not allowed, it must differ from tcp_tag")
-        errors += [*_check_certificates(checked), *_check_internal(checked), *_check_remote(checked)]
+        errors += [*_check_certificates(checked), *_check_internal(checked), *_check_remote(checked), *_check_cleared(checked)]
     if errors:
         raise EdgeError(errors)
     return checked

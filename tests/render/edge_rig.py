@@ -23,7 +23,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
+import yaml
 
+ROLE = Path(__file__).resolve().parents[2] / "roles" / "nginx"
 DOMAIN = "apps.example"
 STREAM_MODULE = "ngx_stream_module.so"
 MODULE_DIRECTORIES = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
@@ -176,6 +178,12 @@ class Rendered:
         return next(entry for entry in self.report if entry["kind"] == "served" and entry["service"] == service)
 
 
+def http_options() -> str:
+    """The directives that the role writes into nginx's http block."""
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    return "\n".join(f"{name} {value};" for name, value in defaults["nginx_http_options"].items())
+
+
 class Nginx:
     """nginx with the rendered files, in a directory of its own."""
 
@@ -201,7 +209,7 @@ class Nginx:
             + ("user root;\n" if os.geteuid() == 0 else "")
             + f"daemon off;\nworker_processes 2;\npid {self.directory}/nginx.pid;\nerror_log {self.directory}/error.log info;\n"
             + "events { worker_connections 1024; }\n"
-            + f"http {{\n{temp}\nserver_names_hash_bucket_size 512;\nserver_names_hash_max_size 16384;\nvariables_hash_max_size 4096;\n"
+            + f"http {{\n{temp}\n{http_options()}\nvariables_hash_max_size 4096;\n"
             + f"include {self.directory}/http.conf;\n}}\nstream {{\ninclude {self.directory}/stream.conf;\n}}\n"
         )
         return path
@@ -260,15 +268,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             assert self.server.gate.wait(60)  # type: ignore[attr-defined]
         self.server.seen.append({key.lower(): value for key, value in self.headers.items()})  # type: ignore[attr-defined]
         body = self.server.identity.encode()  # type: ignore[attr-defined]
-        self.send_response(101 if self.headers.get("Upgrade") == "echo" else 200)
-        if self.headers.get("Upgrade") == "echo":
-            self.send_header("Upgrade", "echo")
+        self.send_response(101 if self.headers.get("Upgrade") == "websocket" else 200)
+        if self.headers.get("Upgrade") == "websocket":
+            self.send_header("Upgrade", "websocket")
             self.send_header("Connection", "upgrade")
             self.end_headers()
             self.wfile.flush()
             self.wfile.write(self.rfile.readline())
             self.close_connection = True
             return
+        for _ in range(int(self.path.partition("/cookies/")[2] or 0)):
+            # A field of 1024 bytes, with its name and what ends the line.
+            self.send_header("Set-Cookie", "a=" + "x" * (1024 - len("Set-Cookie: a=\r\n")))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -283,7 +283,7 @@ def test_websocket_over_tls(consul: Consul, backends: Backends, tls: Tls) -> Non
     consul.register("web", backends.http("web").server_address[1], address="127.0.0.1")
     tls.start()
     with tls.connect("web", alpn=["http/1.1"]) as connection:
-        connection.sendall(f"GET / HTTP/1.1\r\nHost: web.{DOMAIN}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n".encode())
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: web.{DOMAIN}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
         stream = connection.makefile("rwb")
         assert stream.readline().startswith(b"HTTP/1.1 101")
         while stream.readline().strip():

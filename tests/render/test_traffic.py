@@ -72,7 +72,7 @@ def test_websocket(consul: Consul, backends: Backends, edge: t.Callable[..., int
     server = backends.http("socket")
     consul.register("web", server.server_address[1], address="127.0.0.1")
     with socket.create_connection(("127.0.0.1", edge()), 10) as connection:
-        connection.sendall(f"GET / HTTP/1.1\r\nHost: web.{DOMAIN}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n".encode())
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: web.{DOMAIN}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
         stream = connection.makefile("rwb")
         assert stream.readline().startswith(b"HTTP/1.1 101")
         while stream.readline().strip():

@@ -223,7 +223,7 @@ def test_open_connections_live_through_a_change_of_weights(consul: Consul, backe
         tcp_lines.write("before\n")
         tcp_lines.flush()
         assert tcp_lines.readline() == "old before\n"
-        web_lines.write(f"GET / HTTP/1.1\r\nHost: web.{DOMAIN}\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n".encode())
+        web_lines.write(f"GET / HTTP/1.1\r\nHost: web.{DOMAIN}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
         web_lines.flush()
         assert web_lines.readline().startswith(b"HTTP/1.1 101")
         while web_lines.readline().strip():
