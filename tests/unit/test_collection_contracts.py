@@ -186,8 +186,8 @@ def test_the_tarball_holds_only_what_users_need() -> None:
         path.name for path in ROOT.iterdir() if path.name not in (".git", "galaxy.yml") and not any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored)
     )
     allowed = {
-        "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "changelogs", "docs", "inventories", "meta", "playbooks", "plugins",
-        "pyproject.toml", "requirements.in", "requirements.txt", "roles", "services", "site.yml", "tools",
+        "CHANGELOG.md", "LICENSE", "README.md", "changelogs", "docs", "inventories", "meta", "playbooks", "plugins",
+        "requirements.in", "requirements.txt", "roles", "services", "site.yml",
     }  # fmt: skip
     assert set(kept) <= allowed, "neither meant for users nor in build_ignore of galaxy.yml"
     secrets = "inventories/hospital/secrets"
@@ -221,10 +221,11 @@ def test_versions_agree() -> None:
         assert str(version) in text, f"{variable} is {version}, which tools/artifacts/products.json does not make"
 
 
-def test_pinned_requirements() -> None:
-    """Everything that requirements.in asks for is pinned with its hashes, and by nothing but name and version."""
-    wanted = {match[0].lower() for line in text_of(ROOT / "requirements.in").splitlines() if (match := re.match(r"[A-Za-z0-9_-]+", line))}
-    lines = text_of(ROOT / "requirements.txt").splitlines()
+@pytest.mark.parametrize("name", ["requirements", "requirements-dev"])
+def test_pinned_requirements(name: str) -> None:
+    """Everything that the .in file asks for is pinned with its hashes, and by nothing but name and version."""
+    wanted = {match[0].lower() for line in text_of(ROOT / f"{name}.in").splitlines() if (match := re.match(r"[A-Za-z0-9_][A-Za-z0-9_-]*", line))}
+    lines = text_of(ROOT / f"{name}.txt").splitlines()
     pinned = {match[1].lower(): number for number, line in enumerate(lines) if (match := re.match(r"([A-Za-z0-9_.-]+)==[0-9][^ ]*( ;[^\\]*)?\s*\\$", line))}
     assert wanted <= set(pinned)
     assert all(re.match(r"    --hash=sha256:[0-9a-f]{64}", lines[number + 1]) for number in pinned.values())
