@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
+#: What Docker pulls when no image is named.
+BASE = "debian:bookworm-slim"
 SOURCES = ("Dockerfile", "app", "image", "musl")
 
 
@@ -139,8 +141,13 @@ def build(base: str, archive: Path, force: bool) -> bool:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Build the sample images and save them into the artifact mirror.")
-    parser.add_argument("--base", required=True, help="Debian or Ubuntu image with python3 that the parts are taken from")
-    parser.add_argument("--mirror", required=True, type=Path, help="directory of the artifact mirror; the archive is images/trinode-samples.tar in it")
+    parser.add_argument("--base", default=BASE, help="Debian or Ubuntu image that the parts are taken from (default: %(default)s)")
+    parser.add_argument(
+        "--mirror",
+        default=HERE.parent / "artifacts",
+        type=Path,
+        help="directory of the artifact mirror, in which the archive is images/trinode-samples.tar (default: %(default)s)",
+    )
     parser.add_argument("--force", action="store_true", help="build even when the archive is current")
     options = parser.parse_args(arguments)
     archive = options.mirror / "images" / "trinode-samples.tar"
