@@ -5,10 +5,13 @@ PYTHON ?= python3
 export PYTHON LAB_NETWORK SUITE SUITES PYTHONS UPDATE
 
 .DEFAULT_GOAL := help
-.PHONY: help python-there demo demo-down bench test test-all check fuzz lint unit render default secure bundle-site faults artifacts bundle setup clean
+.PHONY: help python-there demo demo-down bench test test-all check fuzz artifacts samples bundle changelog setup clean \
+	lint unit install render default rejected-input artifact day2 secure grow trixie bullseye bundle-site wan faults
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { name = "make " $$1; \
+		if (gsub(/ /, ", ", $$1)) { print "  make " $$1; name = "" } \
+		printf "  %-17s %s\n", name, $$2 }' $(MAKEFILE_LIST)
 
 python-there:
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: install it with 'apt-get install python3', or name another with PYTHON=" >&2; exit 1; }
@@ -36,17 +39,23 @@ fuzz: python-there ## Generated catalogues, many and new ones (an hour; repeat a
 	@FUZZ_CATALOGUES=$(or $(CATALOGUES),2000) FUZZ_SEED=$(or $(SEED),random) $(PYTHON) tools/stages.py --verbose fuzz
 	@SCALE_SERVICES=3000 tools/test/pytest scale tests/apply/test_scale.py -s
 
-lint unit render default secure bundle-site faults: python-there ## One test stage with what it needs
+lint unit install render default rejected-input artifact day2 secure grow trixie bullseye bundle-site wan faults: python-there ## One test stage, with what it needs
 	@$(PYTHON) tools/stages.py --verbose $@
 
 artifacts: python-there ## Fill the mirror in artifacts/ with Consul and consul-template
 	@$(PYTHON) tools/stages.py artifacts
+
+samples: python-there ## Build the images of the acceptance's sample services into artifacts/
+	@$(PYTHON) tools/stages.py samples
 
 bundle: python-there ## One tar file that installs a whole site without internet; SUITES="bookworm trixie" for these hosts
 	@$(PYTHON) tools/stages.py bundle
 
 setup: python-there ## Only the set-up: packages, Python, engine, images, artifacts
 	@$(PYTHON) tools/stages.py setup
+
+changelog: python-there ## Write CHANGELOG.md from all fragments
+	@tools/setup/python && .venv/bin/python tools/changelog.py
 
 clean: ## Remove what the targets built, the mirror included
 	rm -rf .venv build artifacts

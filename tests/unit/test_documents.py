@@ -1,0 +1,115 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What documents lead to exists, in a checkout as well as in the tarball."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import subprocess
+import typing as t
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+GALAXY = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
+LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+MAKE = re.compile(r"(?<![\w-])make ((?:[a-z][a-z0-9-]*)(?: [a-z][a-z0-9-]*)*)")
+
+
+def tracked(*patterns: str) -> list[str]:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    return sorted(name for name in names if name and (ROOT / name).is_file())
+
+
+def in_tarball(name: str) -> bool:
+    """Whether ansible-galaxy packs a file: neither it nor a directory above it is in build_ignore."""
+    above = [name, *(str(parent) for parent in Path(name).parents)]
+    return not any(fnmatch.fnmatch(part, pattern) for part in above for pattern in GALAXY["build_ignore"])
+
+
+DOCUMENTS = [name for name in tracked("*.md") if not name.startswith(("CHANGELOG", "collections/"))]
+FILES = set(tracked())
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def anchors(name: str) -> set[str]:
+    """The anchors that a page has for its headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text_of(name), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(name: str) -> t.Iterator[tuple[str, str]]:
+    """The links of a document: file, relative to the checkout, and anchor."""
+    for match in LINK.finditer(CODE.sub("", text_of(name))):
+        target, _hash, anchor = match["target"].partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        path = (ROOT / name).parent / target if target else ROOT / name
+        yield str(path.resolve().relative_to(ROOT)), anchor
+
+
+def missing_links(name: str, exists: t.Callable[[str], bool]) -> list[str]:
+    return [target for target, _anchor in links(name) if not exists(target)]
+
+
+def test_there_are_documents() -> None:
+    assert {"README.md", "CONTRIBUTING.md", "docs/operations.md", "roles/nginx/README.md"} <= set(DOCUMENTS)
+    assert in_tarball("README.md") and not in_tarball("tools/stages.py") and not in_tarball("inventories/demo/hosts.yml")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_to_files_and_headings(name: str) -> None:
+    assert missing_links(name, lambda target: (ROOT / target).exists()) == []
+    assert [f"{file}#{anchor}" for file, anchor in links(name) if anchor and anchor not in anchors(file)] == []
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if in_tarball(name)])
+def test_links_of_the_tarball_lead_into_it(name: str) -> None:
+    packed = {file for file in FILES if in_tarball(file)} | {str(folder) for file in FILES if in_tarball(file) for folder in Path(file).parents}
+    assert missing_links(name, packed.__contains__) == [], f"not in the tarball: link to {GALAXY['repository']}/blob/main/…"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_addresses_of_the_repository_name_files_that_exist(name: str) -> None:
+    named = re.findall(re.escape(GALAXY["repository"]) + r"/(?:blob|tree)/main/([^)\s#`]+)", text_of(name))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def targets() -> set[str]:
+    """The targets of the Makefile."""
+    found = re.findall(r"^([a-z][a-z0-9 -]*):(?!=)", text_of("Makefile"), re.MULTILINE)
+    return {name for line in found for name in line.split()}
+
+
+def test_make_help_lists_every_target() -> None:
+    phony = re.search(r"^\.PHONY:((?:.*\\\n)*.*)$", text_of("Makefile"), re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].replace("\\", " ").split()) == targets()
+    shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    # The target that only checks for Python is no work of its own.
+    wanted = targets() - {"python-there"}
+    # Names stand before the first run of two spaces, several of them with commas.
+    listed = {name for line in shown.splitlines() if line.startswith("  make ") for name in re.split(r", | ", re.split(r"\s{2,}", line[7:])[0])}
+    assert listed == wanted
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_make_targets_in_documents_exist(name: str) -> None:
+    quoted = "\n".join(re.findall(r"`([^`\n]*)`", text_of(name)) + re.findall(r"^ {4,}(\S.*)$", text_of(name), re.MULTILINE))
+    named = {word for found in MAKE.findall(re.sub(r"#.*", "", quoted)) for word in found.split()}
+    assert named <= targets()
+
+
+@pytest.mark.parametrize("path", ["reports/acceptance.json", "backups/x.snap", "build/x", "inventories/hospital/secrets/x"])
+def test_what_runs_leave_is_ignored(path: str) -> None:
+    done = subprocess.run(["git", "check-ignore", "--quiet", "--no-index", path], cwd=ROOT, check=False)
+    assert done.returncode == 0, f"git would take {path}"
