@@ -92,13 +92,17 @@ options:
         default: []
       backend_reserved_ports:
         description:
-        - Ports to which the edge never connects, at any address. A registration that names one of them is refused, so that nobody can expose the platform's
-          own interfaces (the engine's API, Consul) by registering their address.
+        - Ports to which the edge never connects, at any address. A registration that names one of them is refused, so that no one can expose the node's
+          own interfaces (SSH, DNS, the Docker API, Consul, status pages) by registering their address.
         type: list
         elements: int
         default:
+        - 22
+        - 53
         - 2375
         - 2376
+        - 8098
+        - 8099
         - 8300
         - 8301
         - 8302
@@ -107,6 +111,14 @@ options:
         - 8502
         - 8503
         - 8600
+      edge_addresses:
+        description:
+        - 'Addresses of all edge nodes. An instance at one of them is refused when its port is one that an edge listens on or one of O(_input.reserved_ports):
+          the edge would connect to itself, or expose what belongs to the node.'
+        - The addresses of O(_input.listen_addresses) and O(_input.internal.listen_addresses) always count; so does loopback where the edge listens on it.
+        type: list
+        elements: str
+        default: []
       allow_loopback:
         description:
         - Whether an instance may have a loopback address. That is the edge node itself, so it is refused outside of tests and single-node trials.

@@ -107,8 +107,10 @@ CLEARED_HEADERS = (
     "X-Client-Cert",
     "SSL-Client-Cert",
 )
-# What the platform itself listens on, on every node: the engine's API, Consul's RPC, gossip, HTTP(S), gRPC and DNS.
-PLATFORM_PORTS = (2375, 2376, 8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600)
+# What every node listens on: SSH, DNS, the Docker API, the edge's status page, registrator's metrics, and Consul's RPC, gossip, HTTP(S), gRPC and DNS.
+PLATFORM_PORTS = (22, 53, 2375, 2376, 8098, 8099, 8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600)
+# The tag that the original registrator adds to an instance whose port is a UDP port.
+UDP_TAG = "udp"
 
 _CANARY = (
     Option(
@@ -361,11 +363,24 @@ SCHEMA: tuple[Option, ...] = (
         (
             (
                 "Ports to which the edge never connects, at any address. A registration that names one of them is refused, "
-                "so that nobody can expose the platform's own interfaces (the engine's API, Consul) by registering their address."
+                "so that no one can expose the node's own interfaces (SSH, DNS, the Docker API, Consul, status pages) by registering their address."
             ),
         ),
         default=PLATFORM_PORTS,
         elements="port",
+    ),
+    Option(
+        "edge_addresses",
+        "list",
+        (
+            (
+                "Addresses of all edge nodes. An instance at one of them is refused when its port is one that an edge listens on or one of "
+                "O(_input.reserved_ports): the edge would connect to itself, or expose what belongs to the node."
+            ),
+            "The addresses of O(_input.listen_addresses) and O(_input.internal.listen_addresses) always count; so does loopback where the edge listens on it.",
+        ),
+        default=(),
+        elements="own_ip",
     ),
     Option(
         "allow_loopback",
@@ -904,6 +919,10 @@ def check_edge(edge: t.Any) -> dict[str, t.Any]:
             errors.append(f"tls_port: {checked['tls_port']} is not allowed, it must differ from http_port")
         if checked["tcp_tag"] == checked["tls_tag"]:
             errors.append(f"tls_tag: {_shown(checked['tls_tag'])} is not allowed, it must differ from tcp_tag")
+        for key, tag in (*((key, checked[key]) for key in ("http_tag", "tcp_tag", "tls_tag")),
+                         *((f"internal.{key}", checked["internal"][key]) for key in ("http_tag", "tcp_tag"))):  # fmt: skip
+            if tag == UDP_TAG:
+                errors.append(f"{key}: {_shown(tag)} is not allowed, this tag marks instances that are reached over UDP")
         errors += [*_check_certificates(checked), *_check_internal(checked), *_check_remote(checked), *_check_cleared(checked)]
     if errors:
         raise EdgeError(errors)

@@ -9,6 +9,7 @@ import re
 import typing as t
 
 from ._edge import check_edge
+from ._gotemplate import MESH_QUESTIONS
 from ._http_upstreams import http_template
 from ._tcp_upstreams import tcp_template
 
@@ -19,7 +20,8 @@ def edge_connections(edge: t.Any) -> int:
     """Connections to Consul that one consul-template keeps open for an edge, at most; raises ``EdgeError`` on a wrong description.
 
     Counted in the sources themselves, so that no question can be forgotten here: one for the list of services, and one for each service that a
-    question is asked about. The same question of two sources is one. A service of another data centre is one question of the process that fetches it."""
+    question is asked about. The same question of two sources is one. Each source asks about a bounded number of services of Consul Connect once more. A
+    service of another data centre is two questions of the process that fetches it."""
     questions = set(_QUESTION.findall(http_template(edge) + tcp_template(edge)))
     settings = check_edge(edge)
-    return 1 + len(questions) * int(settings["max_services"]) + len(settings["remote_services"])
+    return 1 + len(questions) * int(settings["max_services"]) + 2 * MESH_QUESTIONS + 2 * len(settings["remote_services"])

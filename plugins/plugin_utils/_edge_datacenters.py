@@ -17,8 +17,15 @@ _SOURCE = r"""{{- /* consul-template source of the services of data centre @DATA
 {{- $list := sprig_list }}
 {{- range service (printf "%s@AT@@DATACENTER@|any" $name) }}
 {{- $weights := sprig_dict "Passing" .Weights.Passing "Warning" .Weights.Warning }}
+{{- $sidecar := "" }}
+{{- if (index .ServiceTaggedAddresses "consul-virtual").Address }}
+{{- $sidecar = "yes" }}
+{{- $node := .Node }}
+{{- $id := .ID }}
+{{- range connect (printf "%s@AT@@DATACENTER@|any" $name) }}{{ if and (eq .Node $node) (eq .ID $id) }}{{ $sidecar = "" }}{{ end }}{{ end }}
+{{- end }}
 {{- $list = sprig_append $list (sprig_dict "Name" .Name "ID" .ID "Address" .Address "Port" .Port "Status" .Status
-      "Tags" .Tags "ServiceMeta" .ServiceMeta "Weights" $weights) }}
+      "Tags" .Tags "ServiceMeta" .ServiceMeta "Weights" $weights "Sidecar" $sidecar) }}
 {{- end }}
 {{- $_ := sprig_set $found $name $list }}
 {{- end }}

@@ -12,11 +12,12 @@ Nothing of the catalogue reaches the output except through a pattern, a range, o
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import typing as t
 from dataclasses import dataclass
 
-from ._edge import remote_datacenters
+from ._edge import UDP_TAG, remote_datacenters
 
 # A service name that consul-template can ask for and that is one label of a host name. Its length is checked apart: that is cheaper.
 NAME = r"\A[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\z"
@@ -77,6 +78,18 @@ def go_host_labels(patterns: t.Iterable[str]) -> str:
     """A Go pattern for the first labels of host name patterns."""
     labels = [re.escape(pattern.partition(".")[0]).replace(r"\*", "[a-z0-9_-]*").replace(r"\-", "-") for pattern in patterns]
     return rf"\A(?:{'|'.join(labels)})\z"
+
+
+def go_ipv6_spellings(address: str) -> str:
+    """A Go pattern for every spelling of an IPv6 address in lower case, with brackets around it."""
+    groups = [int(group, 16) for group in ipaddress.IPv6Address(address).exploded.split(":")]
+    texts = [rf"0{{0,{4 - len(f'{group:x}')}}}{group:x}" if len(f"{group:x}") < 4 else f"{group:x}" for group in groups]
+    forms = [":".join(texts)]
+    for first in range(8):
+        for last in range(first, 8):
+            if not any(groups[first : last + 1]):
+                forms.append(f"{':'.join(texts[:first])}::{':'.join(texts[last + 1 :])}")
+    return rf"\A\[(?:{'|'.join(forms)})\]\z"
 
 
 def bracketed(address: str) -> str:
@@ -179,7 +192,8 @@ _REMOTE_FILE = r"""
 {{- range $instances }}
 {{- $weights := sprig_dict "Passing" (sprig_int .Weights.Passing) "Warning" (sprig_int .Weights.Warning) }}
 {{- $list = sprig_append $list (sprig_dict "Name" .Name "ID" .ID "Address" .Address "Port" (sprig_int .Port) "Status" .Status
-      "Tags" (or .Tags (sprig_list)) "ServiceMeta" (or .ServiceMeta (sprig_dict)) "Weights" $weights) }}
+      "Tags" (or .Tags (sprig_list)) "ServiceMeta" (or .ServiceMeta (sprig_dict)) "Weights" $weights "Node" ""
+      "ServiceTaggedAddresses" (sprig_dict "consul-virtual" (sprig_dict "Address" .Sidecar))) }}
 {{- range .Tags }}{{ $_ := sprig_set $tags . true }}{{ end }}
 {{- end }}
 {{- $_ := sprig_set $offers $name $tags }}
@@ -231,41 +245,58 @@ def if_remote(settings: dict[str, t.Any], text: str) -> str:
     return f"\n{text}" if settings["remote_services"] else ""
 
 
-# Who gets which host name, as the map $claims of first label to service name. A name written in lower case comes first, the others in
-# byte order, whatever their health: a name is never taken from its owner because the owner is ill.
+# Consul's DNS and health API take names that differ only in case for one name, so they have one owner on each side: the one written in lower case, else the
+# first in byte order, whatever its health: a name is never taken from its owner because the owner is ill. Leaves $spelled, name in lower case -> owner.
+_SPELLED = r"""
+{{- $spelled := sprig_dict }}
+{{- range @SERVICES@ }}
+{{- if @TAGGED@ }}
+{{- $label := toLower .Name }}
+{{- if or (eq .Name $label) (not (index $spelled $label)) }}{{ $_ := sprig_set $spelled $label .Name }}{{ end }}
+{{- end }}
+{{- end }}"""
+# One line about each further spelling of the whole catalogue, unless it was refused already: it is there by mistake, or to stand in for the owner.
+_MISSPELLED = r"""
+@SPELLED@
+{{- range @SERVICES@ }}
+{{- $label := toLower .Name }}
+{{- $owner := index $spelled $label }}
+{{- if and (ne $owner .Name) (or (not (.Tags | contains "@TAG@")) (eq .Name (print (index $claims $label)))) }}
+@NAME_CHECK@
+{{- if not $why }}
+{{- template "skip" (sprig_dict "kind" "warning" "side" "http" "service" .Name
+      "reason" (printf "the name is another spelling of service %s" $owner)) }}
+{{- end }}
+{{- end }}
+{{- end }}"""
+
+# Who gets which host name, as the map $claims of first label to service name.
 _CLAIMS = r"""
+@SPELLED@
 {{- $claims := sprig_dict }}
-{{- $names := sprig_dict }}
 {{- range @SERVICES@ }}
 {{- if .Tags | contains "@TAG@" }}
 @NAME_CHECK@
 {{- $label := toLower .Name }}
 @HOST_RULES@
+{{- $owner := index $spelled $label }}
+{{- if and (not $why) (ne $owner .Name) }}{{ $why = printf "the host name belongs to service %s" $owner }}{{ end }}
 {{- if $why }}
 {{- template "skip @SKIP@service" (sprig_dict "service" .Name "reason" $why) }}
-{{- else }}
-{{- $_ := sprig_set $names .Name $label }}
-{{- if or (eq .Name $label) (not (index $claims $label)) }}{{ $_ := sprig_set $claims $label .Name }}{{ end }}
+{{- else }}{{ $_ := sprig_set $claims $label .Name }}
 {{- end }}
-{{- end }}
-{{- end }}
-{{- range $name, $label := $names }}
-{{- $owner := index $claims $label }}
-{{- if ne $owner $name }}
-{{- template "skip @SKIP@service" (sprig_dict "service" $name "reason" (printf "the host name belongs to service %s" $owner)) }}
 {{- end }}
 {{- end }}"""
 # The same names without a word about the losers: for a side that only has to keep off what is another's.
 _OWNERS = r"""
+@SPELLED@
 {{- $owners := sprig_dict }}
 {{- range @SERVICES@ }}
 {{- if .Tags | contains "@TAG@" }}
 @NAME_CHECK@
 {{- $label := toLower .Name }}
 @HOST_RULES@
-{{- if $why }}
-{{- else if or (eq .Name $label) (not (index $owners $label)) }}{{ $_ := sprig_set $owners $label .Name }}
-{{- end }}
+{{- if and (not $why) (eq .Name (index $spelled $label)) }}{{ $_ := sprig_set $owners $label .Name }}{{ end }}
 {{- end }}
 {{- end }}"""
 _HOST_ALLOWED = r"""
@@ -286,12 +317,24 @@ def _host_rules(settings: dict[str, t.Any]) -> str:
 def host_claims(tag: str, settings: dict[str, t.Any], scope: Scope) -> str:
     """Gives host names to the services that have the tag; leaves $claims. The description's rules are about names below the public domain."""
     host_rules = _host_rules(settings) if scope.domain == settings["domain"] else ""
-    return fill(_CLAIMS, tag=tag, name_check=NAME_CHECK, skip=scope.skip, host_rules=host_rules, services=all_services(settings))
+    return fill(
+        _CLAIMS, spelled=spellings(settings, tag), tag=tag, name_check=NAME_CHECK, skip=scope.skip, host_rules=host_rules, services=all_services(settings)
+    )
+
+
+def spellings(settings: dict[str, t.Any], tag: str = "") -> str:
+    """Which service has a name that differs from others only in case, among those with the tag or among all; leaves $spelled."""
+    return fill(_SPELLED, services=all_services(settings), tagged=f'.Tags | contains "{tag}"' if tag else "true")
+
+
+def misspelled(tag: str, settings: dict[str, t.Any]) -> str:
+    """Reports further spellings of a name that are not refused by the claims to host names; reads $claims."""
+    return fill(_MISSPELLED, spelled=spellings(settings), tag=tag, name_check=NAME_CHECK, services=all_services(settings))
 
 
 def host_owners(tag: str, settings: dict[str, t.Any]) -> str:
     """Which service with the tag has which host name, without reporting anything; leaves $owners."""
-    return fill(_OWNERS, tag=tag, name_check=NAME_CHECK, host_rules=_host_rules(settings), services=all_services(settings))
+    return fill(_OWNERS, spelled=spellings(settings, tag), tag=tag, name_check=NAME_CHECK, host_rules=_host_rules(settings), services=all_services(settings))
 
 
 def certificate_of(settings: dict[str, t.Any]) -> str:
@@ -328,11 +371,41 @@ _ADDRESS = r"""
 {{- end }}
 {{- end }}
 {{- $_ := sprig_set .cache .address $to }}
+@EDGES@
 {{- end }}
-{{- $addresses := sprig_dict }}"""
+{{- $addresses := sprig_dict }}
+{{- $edges := sprig_dict }}"""
+_ADDRESS_EDGE = """
+{{- if @EDGE@ }}{{ $_ := sprig_set .edges .address true }}{{ end }}"""
 _ADDRESS_LOOPBACK = r"""
 {{- else if sprig_hasPrefix "127." . }}{{ if regexMatch @IPV4_LOOPBACK@ . }}{{ $to = . }}{{ end }}
 {{- else if eq . "::1" }}{{ $to = "[::1]" }}"""
+
+# consul-template does not expose the kind of a service. What it exposes is the virtual address that Consul's servers give to every sidecar proxy and to
+# every service that speaks Connect natively, under whatever name; /v1/health/connect lists the latter under their own name and the former under that of
+# the service behind them. The question is only asked about services with such an address, and about a bounded number of them.
+MESH_QUESTIONS = 50
+_MESH = r"""
+{{- define "natives" }}
+{{- range connect (printf "%s|any" .name) }}{{ $_ := sprig_set $.found (printf "%s %s" .Node .ID) true }}{{ end }}
+{{- end }}
+{{- $mesh := sprig_dict }}"""
+# What can't serve an exposed service, whatever its health and labels: it gets no traffic and no claim to a name or port. Leaves $foreign, the reason.
+_FOREIGN = r"""
+{{- $foreign := "" }}
+{{- $protocol := index .ServiceMeta "registrator-protocol" }}
+{{- if or (.Tags | contains "@UDP@") (sprig_hasSuffix ":udp" .ID) (and $protocol (ne $protocol "tcp")) }}
+{{- $foreign = "not a TCP instance: it has tag udp, an id that ends in :udp, or meta registrator-protocol" }}
+{{- else if (index .ServiceTaggedAddresses "consul-virtual").Address }}
+{{- $natives := index $mesh $name }}
+{{- if not $natives }}
+{{- $natives = sprig_dict "" true }}
+{{- if lt (len $mesh) @QUESTIONS@ }}{{ template "natives" (sprig_dict "name" $name "found" $natives) }}{{ end }}
+{{- $_ := sprig_set $mesh $name $natives }}
+{{- end }}
+{{- if not (index $natives (printf "%s %s" .Node .ID)) }}{{ $foreign = "a sidecar proxy of Consul Connect is never exposed" }}{{ end }}
+{{- end }}"""
+FOREIGN = _FOREIGN.replace("@UDP@", UDP_TAG).replace("@QUESTIONS@", str(MESH_QUESTIONS))
 
 # The instance that is the dot. Leaves $why (empty when it is usable), $server and $weight.
 _INSTANCE = r"""
@@ -342,13 +415,14 @@ _INSTANCE = r"""
 @WARNING@
 {{- $address := index $addresses .Address }}
 {{- if not $address }}
-{{- template "address" (sprig_dict "cache" $addresses "address" .Address) }}
+{{- template "address" (sprig_dict "cache" $addresses "edges" $edges "address" .Address) }}
 {{- $address = index $addresses .Address }}
 {{- end }}
 {{- if @UNUSABLE@ }}{{ $why = "not healthy" }}{{ if eq .Status "maintenance" }}{{ $why = "in maintenance" }}{{ end }}
 {{- else if eq $address "-" }}{{ $why = "the address must be a unicast IPv4 or IPv6 address@LOOPBACK_TEXT@" }}
 {{- else if or (lt .Port 1) (gt .Port 65535) }}{{ $why = "the port must be from 1 to 65535" }}
 @CLOSED@
+{{- else if and (index $edges .Address) (@EDGE_PORTS@) }}{{ $why = "this address and port belong to an edge itself" }}
 {{- else if ne $consul 1 }}
 @WARNING_ZERO@
 {{- if gt $consul 65535 }}{{ $consul = 65535 }}{{ end }}
@@ -365,8 +439,29 @@ _INSTANCE = r"""
 {{- $server := printf "%s:%d" $address .Port }}"""
 
 
-def instance_check(settings: dict[str, t.Any]) -> str:
-    """The check of the instance that is the dot."""
+def _is_edge(settings: dict[str, t.Any]) -> str:
+    """A condition that is true when $to is an address of an edge; nothing where none is known."""
+    listen = (*settings["listen_addresses"], *settings["internal"]["listen_addresses"])
+    known = (*settings["edge_addresses"], *listen)
+    own = dict.fromkeys(address for address in known if not ipaddress.ip_address(address).is_unspecified)
+    ipv4 = " ".join(f'"{address}"' for address in own if ":" not in address)
+    tests = [f"(eq $to {ipv4})"] if ipv4 else []
+    tests += [f"(regexMatch {go_string(go_ipv6_spellings(address))} $to)" for address in own if ":" in address]
+    if settings["allow_loopback"] and not settings["listen_addresses"]:
+        tests += ['(sprig_hasPrefix "127." $to)', '(eq $to "[::1]")']
+    return f"or {' '.join(tests)}" if tests else ""
+
+
+def reserved_ports(settings: dict[str, t.Any]) -> list[int]:
+    """The ports of the edge node that no service gets."""
+    ports = {*settings["reserved_ports"], settings["http_port"], settings["tls_port"]}
+    if settings["internal"]["listen_addresses"]:
+        ports.add(settings["internal"]["http_port"])
+    return sorted(ports)
+
+
+def instance_check(settings: dict[str, t.Any], claimed: str = "") -> str:
+    """The check of the instance that is the dot. Ports in the map ``claimed`` are an edge's own as well."""
     warning = settings["accept_warning"]
     closed = " ".join(str(port) for port in settings["backend_reserved_ports"])
     return fill(
@@ -375,6 +470,8 @@ def instance_check(settings: dict[str, t.Any]) -> str:
         warning_zero='{{- if and (le $consul 0) (eq .Status "warning") }}{{ $why = "warns and Weights.Warning is 0" }}{{ end }}' if warning else "",
         unusable='and (ne .Status "passing") (ne .Status "warning")' if warning else 'ne .Status "passing"',
         closed=f'{{{{- else if eq .Port {closed} }}}}{{{{ $why = "the port is in backend_reserved_ports" }}}}' if closed else "",
+        edge_ports=f"{'or (' if claimed else ''}eq .Port {' '.join(map(str, reserved_ports(settings)))}"
+        + (f') (index {claimed} (printf "%d" .Port))' if claimed else ""),
         percent=go_string(PERCENT),
         loopback_text="" if settings["allow_loopback"] else ", and not loopback",
     )
@@ -477,6 +574,7 @@ def zone_size(count: str) -> str:
 def common_defines(side: str, settings: dict[str, t.Any]) -> str:
     """The named templates that both sides use, and what they keep during one rendering."""
     loopback = fill(_ADDRESS_LOOPBACK, ipv4_loopback=go_string(IPV4_LOOPBACK)) if settings["allow_loopback"] else ""
+    edge = _is_edge(settings)
     return "".join(
         [
             '\n{{- scratch.Set "skips" 0 }}\n{{- $checked_versions := sprig_dict }}',
@@ -487,7 +585,8 @@ def common_defines(side: str, settings: dict[str, t.Any]) -> str:
                 max_reports=settings["max_reports"],
                 skip_scopes="".join(fill(_SKIP_SCOPE, side=side, skip=scope.skip, report=scope.report) for scope in scopes(settings).values()),
             ),
-            fill(_ADDRESS, ipv4=go_string(IPV4), ipv6=go_string(IPV6), loopback=loopback),
+            fill(_ADDRESS, ipv4=go_string(IPV4), ipv6=go_string(IPV6), loopback=loopback, edges=fill(_ADDRESS_EDGE, edge=edge) if edge else ""),
+            _MESH,
             fill(_SERVERS, max_fails=settings["max_fails"], fail_timeout=settings["fail_timeout"]),
             _remote_defines(settings),
         ]

@@ -10,6 +10,7 @@ import typing as t
 from ._edge import OWN_HEADERS, check_edge, size_in_bytes
 from ._gotemplate import (
     FALSE,
+    FOREIGN,
     PERCENT,
     TRUE,
     VERSION_COUNT,
@@ -23,6 +24,7 @@ from ._gotemplate import (
     host_owners,
     if_remote,
     instance_check,
+    misspelled,
     scopes,
     spare_report,
     tls_socket,
@@ -214,6 +216,7 @@ map "@HEADER@,@COOKIE@" $edge_canary_choice {
 
 _SERVICES = r"""
 @CLAIMS@
+@MISSPELLED@
 {{- $served := 0 }}
 {{- range $label, $name := $claims }}
 {{- if ge $served @MAX_SERVICES@ }}
@@ -226,10 +229,19 @@ _SERVICES = r"""
 {{- $share := 101 }}
 {{- $mixed := false }}
 {{- $first := 0 }}
+{{- $strangers := 0 }}
+{{- $own := 0 }}
 @SPARES@
 @HTTPS_BEGIN@
 @EACH@
 {{- if and (eq .Name $name) (.Tags | contains "@HTTP_TAG@") }}
+@FOREIGN@
+{{- if $foreign }}
+{{- $strangers = add 1 $strangers }}
+{{- template "skip @SKIP@instance" (sprig_dict "service" $name "instance" . "reason" $foreign) }}
+{{- continue }}
+{{- end }}
+{{- $own = add 1 $own }}
 @INSTANCE@
 {{- $group := $stable }}
 {{- $asked := 101 }}
@@ -271,7 +283,8 @@ _SERVICES = r"""
 {{- if not $stable }}{{ $stable = $canary }}{{ $canary = sprig_dict }}{{ end }}
 @SPARE_TAKEN@
 @HTTPS_END@
-{{- if not $stable }}
+{{- if and $strangers (not $own) }}
+{{- else if not $stable }}
 {{- template "skip" (sprig_dict "kind" "skipped" "side" "http"@REPORT@ "service" $name "host" (printf "%s.@DOMAIN@" $label) "answer" 503
       "reason" "no usable instance") }}
 @NO_INSTANCE@
@@ -615,6 +628,9 @@ def _services(settings: dict[str, t.Any], scope: Scope, tag: str, real_ip: str) 
     return fill(
         _SERVICES,
         claims=host_claims(tag, settings, scope),
+        # Once is enough.
+        misspelled="" if scope.skip and settings["public"] else misspelled(tag, settings),
+        foreign=FOREIGN,
         skip=scope.skip,
         report=scope.report,
         prefix=scope.prefix,

@@ -13,6 +13,7 @@ import typing as t
 from ._edge import check_edge
 from ._gotemplate import (
     FALSE,
+    FOREIGN,
     NAME_CHECK,
     NAME_WITH_PORT,
     PORT,
@@ -28,8 +29,10 @@ from ._gotemplate import (
     host_claims,
     if_remote,
     instance_check,
+    reserved_ports,
     scopes,
     spare_report,
+    spellings,
     tls_socket,
     upstream_servers,
     warned,
@@ -72,11 +75,14 @@ _PORT = r"""
 # What a service's own name says about its port. Leaves $owners, the map of port to service: a port that stands in a service's own name
 # is given away first, in byte order of the names, whatever the health.
 _NAMES = r"""
+@SPELLED@
 {{- $owners := sprig_dict }}
 {{- $suffixes := sprig_dict }}
 {{- range @SERVICES@ }}
 {{- if .Tags | contains "@TCP_TAG@" }}
 @NAME_CHECK@
+{{- $owner := index $spelled (toLower .Name) }}
+{{- if and (not $why) (ne $owner .Name) }}{{ $why = printf "the name belongs to service %s" $owner }}{{ end }}
 {{- if $why }}
 {{- template "skip @SKIP@service" (sprig_dict "service" .Name "reason" $why) }}
 {{- else if ge (len $suffixes) @MAX_SERVICES@ }}
@@ -91,7 +97,12 @@ _NAMES = r"""
 {{- if and (eq (index $checked $suffix) "-") (not (index $owners $suffix)) }}
 @EACH@
 {{- if and (eq .Name $name) (.Tags | contains "@TCP_TAG@") (not (index .ServiceMeta "edge_port")) }}
-{{- $_ := sprig_set $owners $suffix $name }}{{ break }}
+@FOREIGN@
+{{- if not $foreign }}
+{{- $_ := sprig_set $owners $suffix $name }}
+{{- $_ := sprig_set $claimed $suffix true }}
+{{- break }}
+{{- end }}
 {{- end }}
 @EACH_END@
 {{- end }}
@@ -108,6 +119,11 @@ _SERVICES = r"""
 {{- $lost := sprig_dict }}
 @EACH@
 {{- if and (eq .Name $name) (.Tags | contains "@TCP_TAG@") }}
+@FOREIGN@
+{{- if $foreign }}
+{{- template "skip @SKIP@instance" (sprig_dict "service" $name "instance" . "reason" $foreign) }}
+{{- continue }}
+{{- end }}
 {{- $port := $suffix }}
 {{- with index .ServiceMeta "edge_port" }}{{ $port = . }}{{ end }}
 {{- $refused := "no public port: set meta edge_port, or name the service NAME-PORT" }}
@@ -118,7 +134,7 @@ _SERVICES = r"""
 {{- if ne $refused "-" }}
 {{- template "skip @SKIP@instance" (sprig_dict "service" $name "instance" . "reason" $refused) }}
 {{- else }}
-{{- if not (index $owners $port) }}{{ $_ := sprig_set $owners $port $name }}{{ end }}
+{{- if not (index $owners $port) }}{{ $_ := sprig_set $owners $port $name }}{{ $_ := sprig_set $claimed $port true }}{{ end }}
 {{- $owner := index $owners $port }}
 {{- if ne $owner $name }}
 {{- if not (index $lost $port) }}
@@ -194,9 +210,18 @@ _TLS = r"""
 {{- $versions := sprig_dict }}
 {{- $mixed := false }}
 {{- $first := 0 }}
+{{- $strangers := 0 }}
+{{- $own := 0 }}
 @SPARES@
 @EACH@
 {{- if and (eq .Name $name) (.Tags | contains "@TLS_TAG@") }}
+@FOREIGN@
+{{- if $foreign }}
+{{- $strangers = add 1 $strangers }}
+{{- template "skip instance" (sprig_dict "service" $name "instance" . "reason" $foreign) }}
+{{- continue }}
+{{- end }}
+{{- $own = add 1 $own }}
 @INSTANCE@
 @SPARE@
 @ADD@
@@ -207,7 +232,8 @@ _TLS = r"""
 {{- end }}
 @EACH_END@
 @SPARE_TAKEN@
-{{- if not $servers }}
+{{- if and $strangers (not $own) }}
+{{- else if not $servers }}
 {{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp" "service" $name "host" $host "port" @TLS_PORT@ "reason" "no usable instance") }}
 {{- else }}
 {{- $_ := sprig_set $sni $label $name }}
@@ -418,9 +444,6 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
     """The services of one scope that have a port of their own."""
     inside = settings["internal"] if scope.skip else None
     tag, allowed = (inside["tcp_tag"], inside["tcp_ports"]) if inside else (settings["tcp_tag"], settings["tcp_ports"])
-    reserved = {*settings["reserved_ports"], settings["http_port"], settings["tls_port"]}
-    if settings["internal"]["listen_addresses"]:
-        reserved.add(settings["internal"]["http_port"])
     # A socket option would make nginx bind to this address apart from the public side's, which has all addresses; keep-alive is theirs.
     more = "" if inside else " so_keepalive=on"
     guard = [f"    allow {network};" for network in inside["allowed_networks"]] + ["    deny all;"] if inside else []
@@ -432,17 +455,19 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
                 _PORT,
                 skip=scope.skip,
                 port=go_string(PORT),
-                reserved=" ".join(map(str, sorted(reserved))),
+                reserved=" ".join(map(str, reserved_ports(settings))),
                 allowed=go_ranges("$port", allowed),
             ),
             fill(
                 _NAMES,
+                spelled=spellings(settings, tag),
                 tcp_tag=tag,
                 skip=scope.skip,
                 name_check=NAME_CHECK,
                 name_with_port=go_string(NAME_WITH_PORT),
                 max_services=settings["max_services"],
                 services=all_services(settings),
+                foreign=FOREIGN,
                 each=begin,
                 each_end=end,
             ),
@@ -473,7 +498,8 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
 
 def _blocks(settings: dict[str, t.Any], scope: Scope, kind: str) -> dict[str, t.Any]:
     return {
-        "instance": instance_check(settings),
+        "foreign": FOREIGN,
+        "instance": instance_check(settings, "$claimed"),
         "add": fill(_ADD, skip=scope.skip, max_instances=settings["max_instances"], version=VERSION_COUNT, warned=warned(settings, kind)),
         "report": fill(_REPORT, warns=warns(settings, kind), spare_report=spare_report(settings, kind)),
         "upstream": fill(
@@ -531,7 +557,8 @@ def tcp_template(edge: t.Any) -> str:
         map_hash=f"map_hash_bucket_size {bucket};\nmap_hash_max_size 16384;" if bucket else "",
         log_format=log_format,
     )
-    parts = [header + "\n", common_defines("tcp", settings)]
+    # The public ports that services have, on either side.
+    parts = [header + "\n", common_defines("tcp", settings), "\n{{- $claimed := sprig_dict }}"]
     for name, scope in found.items():
         parts.append(_ports(settings, scope, server))
         if name == "public":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from fuzz_rig import AGENT, BACKEND_PORTS, MARKER, NETWORK, PORTS, Catalogue, Instance, Node, Settings
+from fuzz_rig import AGENT, BACKEND_PORTS, EDGE, MARKER, NETWORK, PORTS, Catalogue, Instance, Node, Settings
 from hypothesis import strategies as st
 from oracle import DOMAIN, good_name
 
@@ -188,10 +188,15 @@ META: dict[str, st.SearchStrategy[str]] = {
     "note": hostile(512),
     "edge-port": hostile(512),
 }
+META["registrator-protocol"] = meta_value(("tcp", "udp", "sctp", "TCP"))
 TAGS = (("http",), ("tcp",), ("tls",), ("http", "tls"), ("http", "tcp", "tls"), (), ("HTTP",), ("xhttp", "http2", " http", "http "))
 
 
-ODD_PORTS = (0, 1, 80, 65535, 65536, -1, 8500, 2375, 2**31, 99999999999)
+ODD_PORTS = (0, 1, 80, 65535, 65536, -1, 8500, 2375, 22, 53, 2**31, 99999999999)
+# Addresses of edges, as they are told to the edge and as somebody may spell them, and ports that an edge listens on.
+EDGES = ("192.0.2.10", "2001:db8::1:0:a")
+EDGE_PLACES = (EDGE, "192.0.2.10", "2001:db8::1:0:a", "2001:DB8:0:0:0:1:0:A", "2001:db8:0:0::0001:0:a")
+OWN_PORTS = (PORTS.http, PORTS.tls, 20039, *range(PORTS.first, PORTS.first + 12))
 
 
 @st.composite
@@ -201,6 +206,8 @@ def instances(draw: st.DrawFn, service: int, name: str, number: int, nodes: list
     extra = draw(st.integers(0, 99))
     if extra > 80:
         tags.append(draw(hostile()))
+    if extra in (1, 2):
+        tags.append("udp")
     if extra > 97:
         tags += [f"{MARKER}-{index}" for index in range(draw(st.sampled_from((100, 2000, 5000))))]
     meta = {key: draw(META[key]) for key in draw(st.lists(st.sampled_from(sorted(META)), max_size=3, unique=True))} if draw(st.integers(0, 2)) == 2 else {}
@@ -210,18 +217,24 @@ def instances(draw: st.DrawFn, service: int, name: str, number: int, nodes: list
         meta["edge_canary"] = "true"
     odd = draw(st.integers(0, 19))
     node = draw(st.sampled_from(nodes))
+    place, port = draw(addresses(service)), draw(st.sampled_from(BACKEND_PORTS if odd < 17 else ODD_PORTS))
+    if odd == 6:
+        place = draw(st.sampled_from(EDGE_PLACES))
+        # At the edge's real address an instance that is taken would hold a public port.
+        port = draw(st.sampled_from(OWN_PORTS[:3] if place == EDGE else OWN_PORTS))
     return Instance(
         service=name,
         # The number keeps ids apart, also where Consul takes no notice of case; some sort before others of the same node.
         # An agent is told the id in a path, where Consul's own server rewrites some of them.
-        id=f"{service}-{number}" + (f" {draw(hostile())}" if odd > 14 and node != AGENT else ""),
+        id=f"{service}-{number}" + (f" {draw(hostile())}" if odd > 14 and node != AGENT else "") + (":udp" if extra == 3 else ""),
         node=node,
-        address=draw(addresses(service)),
-        port=draw(st.sampled_from(BACKEND_PORTS if odd < 17 else ODD_PORTS)),
+        address=place,
+        port=port,
         tags=tuple(tags),
         meta=tuple(sorted(meta.items())),
         status=draw(st.sampled_from(("critical", "warning", "warning", "maintenance", "", "unknown"))) if odd in (1, 2, 3) else "passing",
         weights=draw(st.tuples(st.sampled_from((1, 2, 3, 10, 100, 65535, 0, -1, 65536)), st.sampled_from((1, 0, 2, 100, -1)))) if odd in (1, 4, 5) else None,
+        mesh=draw(st.sampled_from(("sidecar", "native"))) if extra in (4, 5, 6) else "",
     )
 
 
@@ -231,7 +244,7 @@ def settings(draw: st.DrawFn) -> Settings:
     return draw(
         st.sampled_from(
             (
-                *[Settings()] * 4,
+                *[Settings()] * 3,
                 Settings(accept_warning=True),
                 Settings(accept_warning=True, proxy_protocol=True, canary_share=100),
                 Settings(max_services=5, max_instances=2, max_reports=7),
@@ -239,6 +252,7 @@ def settings(draw: st.DrawFn) -> Settings:
                     host_names=(f"w*.{DOMAIN}", f"shop.{DOMAIN}", f"*-2*.{DOMAIN}"), reserved_host_names=(f"*_web.{DOMAIN}", f"*3*.{DOMAIN}"), canary_share=0
                 ),
                 Settings(allow_loopback=False),
+                Settings(edge_addresses=EDGES),
             )
         )
     )

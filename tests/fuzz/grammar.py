@@ -142,8 +142,8 @@ def report_line(text: str) -> dict[str, t.Any]:
         entry = json.loads(text[2:])
     except ValueError as error:
         raise Rogue(f"a report line is not JSON: {text[:300]!r}") from error
-    if not isinstance(entry, dict) or entry.get("kind") not in ("served", "skipped"):
-        raise Rogue(f"a report line says neither served nor skipped: {text[:300]!r}")
+    if not isinstance(entry, dict) or entry.get("kind") not in ("served", "skipped", "warning"):
+        raise Rogue(f"a report line is none that the guide knows: {text[:300]!r}")
     return entry
 
 

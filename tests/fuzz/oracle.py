@@ -17,10 +17,13 @@ import typing as t
 from dataclasses import dataclass, field, fields
 
 DOMAIN = "apps.example"
-CLOSED_PORTS = frozenset({2375, 2376, 8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600})
+CLOSED_PORTS = frozenset({22, 53, 8098, 8099, 2375, 2376, 8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600})
 
 BAD_NAME = "the name must be at most 63 letters, digits, hyphens and underscores, with a letter or digit at both ends"
 NO_PORT = "no public port: set meta edge_port, or name the service NAME-PORT"
+NOT_TCP = "not a TCP instance: it has tag udp, an id that ends in :udp, or meta registrator-protocol"
+SIDECAR = "a sidecar proxy of Consul Connect is never exposed"
+OWN = "this address and port belong to an edge itself"
 ANOTHER = "another instance of the service has this address and port"
 
 # Every kind of reason for a refusal that the rules know.
@@ -28,6 +31,9 @@ REASONS = {
     ANOTHER,
     BAD_NAME,
     NO_PORT,
+    NOT_TCP,
+    OWN,
+    SIDECAR,
     "edge_weight is 0",
     "in maintenance",
     "max_instances are already used",
@@ -45,6 +51,8 @@ REASONS = {
     "the address must be a unicast IPv4 or IPv6 address",
     "the address must be a unicast IPv4 or IPv6 address, and not loopback",
     "the host name",
+    "the name",
+    "the name is another spelling of service",
     "the host name is in reserved_host_names",
     "the host name is not in host_names",
     "the port is in backend_reserved_ports",
@@ -98,6 +106,8 @@ class Instance(_Short):
     meta: tuple[tuple[str, str], ...] = ()
     status: str = "passing"
     weights: tuple[int, int] | None = None
+    #: What Consul Connect makes of it: "sidecar", "native" or nothing.
+    mesh: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,6 +123,7 @@ class Settings(_Short):
     reserved_host_names: tuple[str, ...] = ()
     proxy_protocol: bool = False
     canary_share: int = 10
+    edge_addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,8 @@ class Ports:
     first: int
     last: int
     reserved: frozenset[int] = frozenset()
+    #: The addresses of the edge at which it listens.
+    addresses: frozenset[str] = frozenset()
 
     def refusal(self, port: int) -> str:
         """Why a service can't have a public port; empty when it can."""
@@ -220,6 +233,9 @@ class Oracle:
         self.instances = sorted(instances, key=lambda instance: (instance.node.name, instance.id))
         self.settings, self.ports = settings, ports
         self.expected = Expected()
+        self.edges = ports.addresses | set(settings.edge_addresses)
+        # Public tcp ports that are somebody's.
+        self.claimed: set[int] = set()
 
     def refuse(self, side: str, service: str, reason: str, instance: Instance | None = None) -> None:
         """One line that the report must hold."""
@@ -232,6 +248,20 @@ class Oracle:
             if tag in instance.tags:
                 found.setdefault(instance.service, []).append(instance)
         return {name: found[name] for name in sorted(found)}
+
+    @staticmethod
+    def foreign(instance: Instance) -> str:
+        """Why an instance is none of the edge's business, whatever its health."""
+        protocol = dict(instance.meta).get("registrator-protocol", "")
+        if "udp" in instance.tags or instance.id.endswith(":udp") or protocol not in ("", "tcp"):
+            return NOT_TCP
+        return SIDECAR if instance.mesh == "sidecar" else ""
+
+    def own(self, address: str, port: int) -> bool:
+        """Whether a place is one of the edge itself."""
+        if ipaddress.ip_address(address.strip("[]")) not in {ipaddress.ip_address(edge) for edge in self.edges}:
+            return False
+        return port in self.ports.reserved or port in (self.ports.http, self.ports.tls) or port in self.claimed
 
     def judge(self, instance: Instance) -> tuple[str, str, int]:
         """(why not, server, share) of an instance, for what all kinds of exposure have in common."""
@@ -247,6 +277,8 @@ class Oracle:
             return "the port must be from 1 to 65535", "", 0
         if instance.port in CLOSED_PORTS:
             return "the port is in backend_reserved_ports", "", 0
+        if self.own(address, instance.port):
+            return OWN, "", 0
         passing, warning = instance.weights or (1, 1)
         if not (1 <= passing <= 65535 and 0 <= warning <= 65535):
             # Consul takes any weights, and answers with 1 and 1 when they are out of its bounds.
@@ -274,10 +306,19 @@ class Oracle:
         if well_formed and (version in upstream.versions or len(upstream.versions) < 8):
             upstream.versions[version] += 1
 
+    @staticmethod
+    def spelled(names: t.Iterable[str]) -> dict[str, str]:
+        """Names that differ in case only have one owner: lower case, else the first in byte order."""
+        owners: dict[str, str] = {}
+        for name in sorted(names):
+            if name == name.lower() or name.lower() not in owners:
+                owners[name.lower()] = name
+        return owners
+
     def host_owners(self, side: str, tag: str) -> dict[str, str]:
         """Which service has which host label."""
         owners: dict[str, str] = {}
-        rivals = []
+        spelled = self.spelled(self.tagged(tag))
         for name in self.tagged(tag):
             if not good_name(name):
                 self.refuse(side, name, BAD_NAME)
@@ -288,24 +329,30 @@ class Oracle:
                 self.refuse(side, name, "the host name is not in host_names")
             elif any(fnmatch.fnmatchcase(host, pattern) for pattern in self.settings.reserved_host_names):
                 self.refuse(side, name, "the host name is in reserved_host_names")
+            elif spelled[label] != name:
+                self.refuse(side, name, f"the host name belongs to service {spelled[label]}")
             else:
-                rivals.append(name)
-                if name == label or label not in owners:
-                    owners[label] = name
-        for name in rivals:
-            if owners[name.lower()] != name:
-                self.refuse(side, name, f"the host name belongs to service {owners[name.lower()]}")
+                owners[label] = name
         return {label: owners[label] for label in sorted(owners)}
 
     def http(self) -> None:
         """Services by host name."""
         tagged = self.tagged("http")
-        for number, (label, name) in enumerate(self.host_owners("http", "http").items()):
+        owners = self.host_owners("http", "http")
+        # Consul's own service is in every catalogue.
+        spelled = self.spelled({"consul", *(instance.service for instance in self.instances)})
+        for name in sorted({instance.service for instance in self.instances}):
+            if good_name(name) and spelled[name.lower()] != name and (name not in tagged or owners.get(name.lower()) == name):
+                self.refuse("http", name, f"the name is another spelling of service {spelled[name.lower()]}")
+        for number, (label, name) in enumerate(owners.items()):
             if number >= self.settings.max_services:
                 self.refuse("http", name, "max_services are already served")
                 continue
             upstream, shares = Upstream(name), []
             for instance in tagged[name]:
+                if foreign := self.foreign(instance):
+                    self.refuse("http", name, foreign, instance)
+                    continue
                 meta = dict(instance.meta)
                 why, server, share = self.judge(instance)
                 canary = yes_or_no(meta["edge_canary"]) if meta.get("edge_canary") else False
@@ -330,7 +377,7 @@ class Oracle:
                 upstream.servers, upstream.canaries = upstream.canaries, {}
             if upstream.servers:
                 self.expected.http[label] = upstream
-            else:
+            elif any(not self.foreign(instance) for instance in tagged[name]):
                 self.expected.empty[label] = name
                 self.refuse("http", name, "no usable instance")
 
@@ -351,9 +398,12 @@ class Oracle:
     def tcp(self) -> None:
         """Services by a port of their own."""
         tagged = {}
+        spelled = self.spelled(self.tagged("tcp"))
         for name, instances in self.tagged("tcp").items():
             if not good_name(name):
                 self.refuse("tcp", name, BAD_NAME)
+            elif spelled[name.lower()] != name:
+                self.refuse("tcp", name, f"the name belongs to service {spelled[name.lower()]}")
             elif len(tagged) >= self.settings.max_services:
                 self.refuse("tcp", name, "max_services are already served")
             else:
@@ -364,11 +414,20 @@ class Oracle:
             for name, instances in tagged.items():
                 for instance in instances:
                     wanted = self.wanted_port(instance)
-                    if not self.port_refusal(wanted) and (not by_name or not dict(instance.meta).get("edge_port")):
+                    if self.foreign(instance) or self.port_refusal(wanted):
+                        continue
+                    if not by_name:
                         owners.setdefault(wanted, name)
+                    elif not dict(instance.meta).get("edge_port"):
+                        owners.setdefault(wanted, name)
+                        self.claimed.add(int(wanted))
         served = 0
         for name, instances in tagged.items():
             found: dict[str, Upstream] = {}
+            for instance in instances:
+                if foreign := self.foreign(instance):
+                    self.refuse("tcp", name, foreign, instance)
+            instances = [instance for instance in instances if not self.foreign(instance)]
             for wanted in sorted({self.wanted_port(instance) for instance in instances if not self.port_refusal(self.wanted_port(instance))}):
                 if owners[wanted] != name:
                     self.refuse("tcp", name, f"port {wanted} belongs to service {owners[wanted]}")
@@ -377,7 +436,9 @@ class Oracle:
                 refusal = self.port_refusal(wanted)
                 if refusal:
                     self.refuse("tcp", name, refusal, instance)
-                elif owners[wanted] == name:
+                    continue
+                self.claimed.add(int(wanted))
+                if owners[wanted] == name:
                     upstream = found.setdefault(wanted, Upstream(name))
                     proxy = dict(instance.meta).get("edge_proxy_protocol", "")
                     proxied = yes_or_no(proxy) if proxy else self.settings.proxy_protocol
@@ -417,7 +478,12 @@ class Oracle:
                 continue
             upstream = Upstream(name)
             for instance in tagged[name]:
-                self.add("tcp", upstream, instance)
+                if foreign := self.foreign(instance):
+                    self.refuse("tcp", name, foreign, instance)
+                else:
+                    self.add("tcp", upstream, instance)
+            if not upstream.servers and all(map(self.foreign, tagged[name])):
+                continue
             if not upstream.servers:
                 self.refuse("tcp", name, "no usable instance")
             else:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import typing as t
 
 import pytest
+from catalogues import EDGE_PLACES, EDGES
 from edge_rig import poll
-from fuzz_rig import AGENT, BACKEND_PORTS, MARKER, NETWORK, PORTS, Catalogue, Rig, kind_of
+from fuzz_rig import AGENT, BACKEND_PORTS, EDGE, MARKER, NETWORK, PORTS, Catalogue, Rig, kind_of
 from grammar import Rogue, read
 from oracle import DOMAIN, REASONS, Instance, Node, Oracle, Settings
 
@@ -62,6 +64,21 @@ EVERYTHING = Catalogue(
         instance("odd", tags=("tcp",), meta={"edge_port": f"20003;{MARKER}"}),
         instance("twin"),
         instance("twin", 1, address=NETWORK.address(1 + ord("t") % 200, 1)),
+        instance("udp", tags=("http", "tls")),
+        instance("udp", 1, tags=("http", "tls", "udp")),
+        instance("udp", 2, tags=("http", "tls"), id="2:udp"),
+        instance("udp", 3, tags=("http", "tls"), meta={"registrator-protocol": "sctp"}),
+        instance("only-20005", tags=("tcp", "udp")),
+        instance("only", tags=("http", "tls", "udp")),
+        instance("other", tags=("tcp",), meta={"edge_port": "20005"}),
+        instance("mesh", tags=("http", "tls", "tcp"), meta={"edge_port": "20006"}, mesh="native"),
+        instance("mesh", 1, tags=("http", "tls", "tcp"), meta={"edge_port": "20006"}, mesh="sidecar"),
+        instance("loop", tags=("http", "tls"), address=EDGE, port=PORTS.http),
+        instance("loop", 1, tags=("http", "tls"), address=EDGE, port=PORTS.tls),
+        instance("loop", 2, tags=("tcp",), address=EDGE, port=20007, meta={"edge_port": "20007"}),
+        instance("loop", 3, tags=("http", "tls", "tcp"), meta={"edge_port": "20007"}),
+        instance("db-20008", tags=("tcp",)),
+        instance("DB-20008", tags=("tcp",), address=NETWORK.address(239, 1)),
     )
 )
 
@@ -113,6 +130,24 @@ NAMED: dict[str, Catalogue] = {
         )
     ),
     "no loopback": Catalogue((instance("web"), instance("shop", address="192.0.2.1")), Settings(allow_loopback=False)),
+    "addresses of edges, in every spelling": Catalogue(
+        tuple(
+            instance("loop", number, tags=("http", "tls", "tcp"), address=address, port=port, meta={"edge_port": "20001"})
+            for number, (address, port) in enumerate(itertools.product(EDGE_PLACES, (PORTS.http, 20001, BACKEND_PORTS[0])))
+        ),
+        Settings(edge_addresses=EDGES),
+    ),
+    "two that lead to each other": Catalogue(
+        tuple(
+            instance(name, tags=("tcp",), address=EDGES[0], port=port, meta={"edge_port": str(public)})
+            for name, public, port in (("one", 20001, 20002), ("two", 20002, 20001))
+        ),
+        Settings(edge_addresses=EDGES),
+    ),
+    "a spelling that asks for nothing": Catalogue(
+        (instance("web"), instance("Web", tags=("tcp",), meta={"edge_port": "20001"}), instance("WEB", tags=()), instance("Consul", tags=()))
+    ),
+    "a name whose owner asks for nothing": Catalogue((instance("web", tags=()), instance("Web", tags=("http", "tls", "tcp"), meta={"edge_port": "20001"}))),
     "names that are the operator's": Catalogue(
         (instance("web"), instance("shop"), instance("ui"), instance("Shop-ui", address=NETWORK.address(202, 1))),
         Settings(host_names=(f"shop*.{DOMAIN}", f"ui.{DOMAIN}"), reserved_host_names=(f"*ui.{DOMAIN}",)),
@@ -187,6 +222,16 @@ SABOTAGE: dict[str, t.Callable[[str], str]] = {
     ),
     "a closed port is open": instead(" 8500 ", " "),
     "the port of another is taken": instead("ne $owner $name", "false"),
+    "UDP is taken for TCP": without('(.Tags | contains "udp") '),
+    "the end of an id is not looked at": without('(sprig_hasSuffix ":udp" .ID) '),
+    "any protocol is taken": without(' (and $protocol (ne $protocol "tcp"))'),
+    "sidecars are instances": instead('(index .ServiceTaggedAddresses "consul-virtual").Address', "false"),
+    "all of the mesh is refused": instead('index $natives (printf "%s %s" .Node .ID)', "false"),
+    "the edge may be its own instance": instead("index $edges .Address", "false"),
+    "a port of the edge may be an instance of it": without('(index $claimed (printf "%d" .Port))'),
+    "a service that is not the edge's takes a port": instead("if not $foreign", "if true"),
+    "every spelling has the port": instead("(not $why) (ne $owner .Name)", "false"),
+    "other spellings are not told": instead("and (ne $owner .Name) (or", "and false (or"),
     "weight 0 is no weight": instead('eq . "0"', "false"),
     "weights are forgotten": without("{{- else }}{{ $weight = divide 100 (multiply $weight (parseInt .)) }}"),
     "Consul's weights are forgotten": instead("multiply 100 $consul", "100"),

@@ -82,7 +82,7 @@ def flood(consul: Consul, count: int) -> None:
 def test_no_number_of_services_takes_more_than_was_worked_out(limited: t.Callable[[int], Consul], tmp_path: Path) -> None:
     """Asked about all 150 with five tags each, Consul would refuse: then nothing would be rendered any more."""
     connections = edge_connections(EDGE)
-    assert connections == 101
+    assert connections == 201
     consul = limited(connections + OWN)
     flood(consul, 150)
     running = Running(consul, tmp_path, EDGE, connections)

@@ -175,6 +175,9 @@ def page(host: str, document: dict[str, Any], failed: list[dict[str, str]]) -> s
         ])
         for entry in skipped
     ]  # fmt: skip
+    warned = [
+        _row([("name", entry.get("service")), ("", entry.get("side")), ("state told warn", entry.get("reason"))]) for entry in _list(document.get("warnings"))
+    ]
     kept = [_row([("free", entry.get("path")), ("told", entry.get("reason"))]) for entry in reversed(failed)]
     generations = [
         _row([("name", entry.get("generation")), ("", clock(entry.get("activated"))), ("number", entry.get("services")), ("", entry.get("note", ""))])
@@ -195,6 +198,7 @@ def page(host: str, document: dict[str, Any], failed: list[dict[str, str]]) -> s
             '<div class="facts">',
             *(f'<div class="box"><b>{text(value)}</b><span class="soft">{text(name)}</span></div>' for value, name in facts),
             "</div>",
+            *([_table("Warnings", "Name|Side|What", warned, "")] if warned else []),
             _table("Skipped", "Service|Side|Instance|Address|Why", refused, "Nothing is skipped."),
             _table("Served", "Service|Reached as|Versions|Instance|Weight|Share|Health", _services(document), "Nothing is served."),
             _table("Failed candidates that are kept", "Where|Why", kept, "No candidate failed."),

@@ -75,7 +75,7 @@ def _lost(side: str, entry: dict[str, Any], left_out: list[LeftOut]) -> LeftOut 
 
 def build_report(generation: str, texts: dict[str, str], left_out: dict[str, list[LeftOut]]) -> dict[str, Any]:
     """The machine-readable report beside a configuration. Holds nothing that changes when nothing changed."""
-    kinds: dict[str, list[dict[str, Any]]] = {"served": [], "skipped": [], "malformed": [], "other": []}
+    kinds: dict[str, list[dict[str, Any]]] = {"served": [], "skipped": [], "warnings": [], "malformed": [], "other": []}
     for side, text in texts.items():
         gone = left_out.get(side, [])
         told: set[LeftOut] = set()
@@ -87,7 +87,7 @@ def build_report(generation: str, texts: dict[str, str], left_out: dict[str, lis
                 kept = {key: entry[key] for key in ("side", "scope", "service", "host", "port") if key in entry}
                 kinds["skipped"].append({"kind": "skipped", **kept, "reason": f"{lost.listener} {lost.reason}"})
             else:
-                kinds[entry["kind"] if entry["kind"] in kinds else "other"].append(entry)
+                kinds[{"warning": "warnings"}.get(entry["kind"], entry["kind"] if entry["kind"] in kinds else "other")].append(entry)
         for one in gone:
             if one not in told:
                 entry = {"kind": "skipped", "side": side, "service": one.subject, "port": one.listener.port, "reason": f"{one.listener} {one.reason}"}

@@ -119,6 +119,7 @@ def status(state: dict[str, Any], report: dict[str, Any], serving: bool) -> dict
         "up_to_date": serving and last.get("outcome") in (None, "applied", "repaired"),
         "services": report.get("served", []),
         "skipped": report.get("skipped", []),
+        "warnings": report.get("warnings", []),
         "certificates": report.get("certificates", {}),
         "malformed_report_lines": len(report.get("malformed", [])),
         "hold": state["hold"],
@@ -153,6 +154,7 @@ def metrics(state: dict[str, Any], report: dict[str, Any], serving: bool) -> str
     for name, text in (("served", "Services that are served."), ("skipped", "Services that were skipped.")):
         entries = report.get(name, [])
         add(f"services_{name}", "gauge", text, *((f'{{side="{side}"}}', sum(1 for entry in entries if entry.get("side") == side)) for side in ("http", "tcp")))
+    add("warnings", "gauge", "What is served but needs somebody to look at it.", ("", len(report.get("warnings", []))))
     ends = [(f'{{certificate="{name}"}}', end) for name, end in report.get("certificates", {}).items() if end is not None]
     if ends:
         add("certificate_expiry_timestamp_seconds", "gauge", "When a certificate of the live generation ends.", *ends)

@@ -198,6 +198,12 @@ REFUSED = [
     ("remote_services", [{"name": "a", "datacenter": "dc2", "tag": "x"}], "remote_services[0].'tag' is not a known key"),
     ("remote_services", [{"name": "a", "datacenter": "d"}, {"name": "a", "datacenter": "d"}], "remote_services[0] is the same service there"),
     ("remote_directory", "staging", "remote_directory: 'staging' is not allowed, it must be an absolute path"),
+    ("edge_addresses", ["0.0.0.0"], "edge_addresses[0]: '0.0.0.0' is not allowed, it must be an address of the node itself"),
+    ("http_tag", "udp", "http_tag: 'udp' is not allowed, this tag marks instances that are reached over UDP"),
+    ("tcp_tag", "udp", "tcp_tag: 'udp' is not allowed, this tag marks"),
+    ("tls_tag", "udp", "tls_tag: 'udp' is not allowed, this tag marks"),
+    ("internal", {"http_tag": "udp"}, "internal.http_tag: 'udp' is not allowed, this tag marks"),
+    ("internal", {"tcp_tag": "udp"}, "internal.tcp_tag: 'udp' is not allowed, this tag marks"),
     ("htpp_port", 80, "'htpp_port' is not a known key, the nearest known key is http_port"),
     (5, 80, "5 is not a known key"),
 ]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import typing as t
@@ -41,6 +42,7 @@ OPTIONS: dict[str, t.Any] = {
     "tcp_ports": [5432, "9000-9999"],
     "reserved_ports": [8500, 22],
     "backend_reserved_ports": [22],
+    "edge_addresses": ["192.0.2.10", "2001:db8::10"],
     "allow_loopback": True,
     "accept_warning": True,
     "connect_timeout": "1s",
@@ -216,7 +218,7 @@ SIZES = re.compile(r"multiply 64 \(add 1 \(divide 32 \((?:len \$\w+|add \(len \$
 @forms
 @pytest.mark.parametrize("side", GENERATORS)
 def test_only_checked_values_are_emitted(side: str, form: str) -> None:
-    quiet = re.compile(r"\{\{-? *(?:/\*|\$\w+ :?= |scratch\.(?:Set|MapSet|MapSetX) |if |else|end|break|range |with |define |template )")
+    quiet = re.compile(r"\{\{-? *(?:/\*|\$\w+ :?= |scratch\.(?:Set|MapSet|MapSetX) |if |else|end|break|continue|range |with |define |template )")
     text = GENERATORS[side](FORMS[form])
     emitted = {match.group(1) for match in re.finditer(r"\{\{-? *(.*?) *-?\}\}", text, re.DOTALL) if not quiet.match(match.group(0))}
     emitted = {item.replace(f'"{side}"', '"SIDE"') for item in emitted if not SIZES.fullmatch(item)}
@@ -238,6 +240,27 @@ def test_go_values() -> None:
     assert go.go_ranges("$p", []) == "false"
     assert go.go_ranges("$p", ["1-2", "5-5"]) == "or (and (ge $p 1) (le $p 2)) (and (ge $p 5) (le $p 5)) false"
     assert go.go_host_labels(["a-b.x", "c*.x"]) == r"\A(?:a-b|c[a-z0-9_-]*)\z"
+
+
+@pytest.mark.parametrize("address", ["2001:db8::1", "2001:db8:0:1::b", "fd00::", "2001:db8:1:2:3:4:5:6", "2001:0:0:1:0:0:0:1"])
+def test_ipv6_spellings(address: str) -> None:
+    """Every spelling of this address and no other address."""
+    pattern = go.go_ipv6_spellings(address)
+    groups = [int(group, 16) for group in ipaddress.IPv6Address(address).exploded.split(":")]
+    spellings = {str(ipaddress.ip_address(address)), ipaddress.ip_address(address).exploded, ":".join(f"{group:x}" for group in groups)}
+    for width in range(1, 5):
+        texts = [f"{group:0{width}x}" for group in groups]
+        for first in range(8):
+            for last in range(first, 8):
+                short = f"{':'.join(texts[:first])}::{':'.join(texts[last + 1 :])}"
+                if not any(groups[first : last + 1]):
+                    spellings.add(short)
+                elif ipaddress.ip_address(short) != ipaddress.ip_address(address):
+                    assert not _matches(pattern, f"[{short}]"), short
+    assert all(ipaddress.ip_address(spelling) == ipaddress.ip_address(address) for spelling in spellings)
+    assert [spelling for spelling in spellings if not _matches(pattern, f"[{spelling}]")] == []
+    for other in ("2001:db8::2", f"{address}:1", address[1:], f"1{address}"):
+        assert not _matches(pattern, f"[{other}]"), other
 
 
 # Go's \z is Python's \Z; everything else in these patterns means the same in both.
