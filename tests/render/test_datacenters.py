@@ -222,16 +222,29 @@ def test_an_edge_that_starts_without_the_other_site(sites: Sites) -> None:
 def test_what_the_other_site_registers_is_judged_like_what_is_here(sites: Sites) -> None:
     sites.start_there()
     for number, more in enumerate(
-        [{"address": "127.0.0.1"}, {"port": 8500}, {"meta": {"edge_weight": "x"}}, {"tags": ["tcp"]}, {"meta": {"edge_weight": "50"}}]
+        [
+            {"address": "127.0.0.1"},
+            {"port": 8500},
+            {"meta": {"edge_weight": "x"}},
+            {"tags": ["tcp"]},
+            {"meta": {"edge_weight": "50"}},
+            {"tags": ["http", "udp"]},
+        ]
     ):
         sites.there.register("shop", **{"port": 9000 + number, "address": f"198.51.100.{number + 1}", **more})
     sites.there.register('evil";', 9000)
+    proxy = {"Kind": "connect-proxy", "ID": "s", "Service": "shop", "Tags": ["http"], "Address": "198.51.100.9", "Port": 9009}
+    for more in ({"Proxy": {"DestinationServiceName": "cart"}}, {"Kind": "", "ID": "n", "Port": 9010, "Connect": {"Native": True}}):
+        sites.there.nodes.add("mesh")
+        sites.there.ask("PUT", "/v1/catalog/register", {"Node": "mesh", "Address": "198.51.100.9", "Service": {**proxy, **more}})
     sites.edge([*SHOP], allow_loopback=False)
-    poll("the good one is rendered", lambda: sites.line("shop").get("servers") == {"198.51.100.5:9004": 50})
+    poll("the good one is rendered", lambda: sites.line("shop").get("servers") == {"198.51.100.5:9004": 50, "198.51.100.9:9010": 100})
     assert {reason for service, reason in sites.side("http").skipped()} == {
         "the address must be a unicast IPv4 or IPv6 address, and not loopback",
         "the port is in backend_reserved_ports",
         "meta edge_weight must be an integer from 0 to 100",
+        "not a TCP instance: it has tag udp, an id that ends in :udp, or meta registrator-protocol",
+        "a sidecar proxy of Consul Connect is never exposed",
     }
 
 
