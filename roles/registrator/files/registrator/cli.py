@@ -83,7 +83,7 @@ def explain_text(facts: Facts, outcome: Outcome, draining: str, held: Any | None
 def _explain(config: Config, container: str) -> int:
     from registrator.consulapi import ConsulClient, ConsulDown, ConsulRefused
     from registrator.convention import registrations_of
-    from registrator.dockerapi import DockerClient, DockerDown, Gone
+    from registrator.dockerapi import DockerClient, DockerDown, Gone, Unanswered
     from registrator.facts import facts_of
     from registrator.world import World
 
@@ -98,6 +98,9 @@ def _explain(config: Config, container: str) -> int:
                 owner = None
     except Gone:
         print(f"registrator: there is no container {container}", file=sys.stderr)
+        return 1
+    except Unanswered as error:
+        print(f"registrator: Docker gives no answer about container {container}: {error}", file=sys.stderr)
         return 1
     except DockerDown as error:
         print(f"registrator: Docker at {config.docker_socket} does not answer: {error}", file=sys.stderr)
@@ -147,7 +150,12 @@ def _once(config: Config, dry_run: bool) -> int:
             print(f"registrator: {config.state_directory} cannot be used: {error.strerror}", file=sys.stderr)
             return 1
     try:
-        engine.look_at_all(deep=True)
+        engine.observer.look_at_all(deep=True, wait=True)
+        unknown = sorted(container[:12] for container in engine.observer.unknown())
+        if unknown:
+            reason = f"Docker gives no answer about {', '.join(unknown)}: see `docker inspect`"
+            print(f"registrator: nothing was changed, because {reason}", file=sys.stderr)
+            return 1
         engine.actual = engine.consul.actual()
         desired, refused = engine.world.desired(time.time())
         todo = plan(desired, engine.actual, config.hostname, config.adopt)

@@ -13,19 +13,16 @@ import docker
 import docker.errors
 import requests
 
-# Only what can change a registration; exec_* alone would wake the engine at every run of every HEALTHCHECK.
+# Only what can change a registration: stop, restart and oom come with one of these, and update changes limits only;
+# exec_* alone would wake the engine at every run of every HEALTHCHECK.
 EVENTS = (
     "start",
-    "restart",
     "die",
-    "stop",
     "kill",
-    "oom",
     "pause",
     "unpause",
     "destroy",
     "rename",
-    "update",
     "health_status",
     "connect",
     "disconnect",
@@ -40,6 +37,13 @@ class DockerDown(Exception):
 
 class Gone(Exception):
     """The container is no more."""
+
+
+class Unanswered(Exception):
+    """Docker has no answer about one container, or an error: its lock is held, or its data is damaged."""
+
+
+FAILURES = (DockerDown, Gone, Unanswered)
 
 
 def fingerprint(summary: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -71,7 +75,7 @@ def stopped(pid_file: str) -> str:
 
 
 class DockerClient:
-    """A thin layer over the distribution's client library, with two kinds of failure only."""
+    """A thin layer over the distribution's client library, whose failures are those above."""
 
     def __init__(self, socket: str, pid_file: str = "") -> None:
         self._url = "unix://" + socket
@@ -111,6 +115,9 @@ class DockerClient:
             return document
         except docker.errors.NotFound as error:
             raise Gone(container) from error
+        except (docker.errors.APIError, requests.ReadTimeout) as error:
+            self.close()
+            raise Unanswered(str(error)) from error
         except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
             raise self._failed(error) from error
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -17,20 +16,18 @@ from registrator.checks import host_port
 from registrator.config import Config
 from registrator.consulapi import ConsulClient, ConsulDown, ConsulRefused
 from registrator.control import Request, listen
-from registrator.dockerapi import DockerClient, DockerDown, Gone, fingerprint
-from registrator.facts import facts_of
-from registrator.journal import log
+from registrator.dockerapi import DockerClient, DockerDown
+from registrator.inbox import Inbox, Item
+from registrator.journal import Once, log
 from registrator.metrics import Metrics, serve
 from registrator.model import Facts, Refusal, Registration
 from registrator.notify import notify, watchdog_seconds
+from registrator.observer import DOCKER_DOWN_SECONDS, Observer
 from registrator.plan import Actual, Plan, plan
 from registrator.world import Event, Unknown, World, event_of
 
 # How long to wait after the first, second, ... failure of the agent or of Docker.
 BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0)
-
-# While Docker does not answer, the known containers' processes are looked at this often.
-DOCKER_DOWN_SECONDS = 1.0
 
 IDLE_SECONDS = 10.0
 
@@ -42,78 +39,20 @@ class Engine:
         self.config = config
         self.metrics = metrics or Metrics()
         self.world = World(config)
-        self.docker = DockerClient(config.docker_socket, config.docker_pid_file)
+        self.inbox = Inbox()
+        self.once = Once()
+        self.observer = Observer(config, self.world, self.inbox, self.metrics, self.once, self.beat)
         self.consul = ConsulClient(config.consul_url, config.consul_token_file, config.consul_ca_file, config.consul_token_directory)
         self.actual: Actual | None = None
-        self.docker_up = False
-        # Named by events and not looked at since; a failed look leaves them here.
-        self._dirty: set[str] = set()
-        self.protected: dict[str, tuple[int, str]] = {}
         # Which token each service was written with, as the client tells them apart.
         self.credentials: dict[str, str] = {}
-        self.queue: queue.SimpleQueue[Event | Request] = queue.SimpleQueue()
         self.stopping = threading.Event()
         self._failures = 0
-        self._said: dict[tuple[str, str, str], None] = {}
         self._down: dict[str, str] = {}
         self._written: dict[str, Any] = {}
         self._next_full = 0.0
         self._last_sync = 0.0
         self._threads: list[threading.Thread] = []
-
-    # -- looking at Docker ---------------------------------------------------------------------------------------------
-
-    def inspect(self, container: str) -> None:
-        """Bring one container's facts up to date."""
-        try:
-            document = self.docker.inspect(container)
-        except Gone:
-            self.world.drop(container)
-            self._dirty.discard(container)
-            if self.world.drains.forget(container):
-                try:
-                    self._keep_drained()
-                except OSError as error:
-                    self._say("error", "", "drained-not-written", str(error))
-            return
-        self._dirty.discard(container)
-        try:
-            facts = facts_of(document)
-        except Exception as error:
-            # A document of a form that nobody has seen yet must not stop the registration of all others.
-            self.world.drop(container)
-            self._say("error", "", "unreadable", f"{type(error).__name__}: {error}", container_id=container[:12])
-            return
-        self.world.put(facts, state.process_token(facts.pid))
-
-    def look_at_all(self, deep: bool) -> None:
-        """Bring all containers' facts up to date; ``deep`` inspects also those whose line in the list did not change."""
-        listed = {str(summary["Id"]): summary for summary in self.docker.running()}
-        for container in list(self.world.facts):
-            if container not in listed:
-                self.world.drop(container)
-        for container, summary in listed.items():
-            mark = fingerprint(summary)
-            if deep or container in self._dirty or container not in self.world.facts or self.world.seen.get(container) != mark:
-                self.inspect(container)
-                if container in self.world.facts:
-                    self.world.seen[container] = mark
-                self.beat()
-        self._dirty.clear()
-
-    def look_at_dirty(self) -> None:
-        """Bring the facts of the containers that events named up to date."""
-        for container in list(self._dirty):
-            self.inspect(container)
-
-    def look_at_processes(self) -> None:
-        """Docker does not answer: its containers may live on without it, so their processes decide."""
-        for container, facts in list(self.world.facts.items()):
-            if state.process_token(facts.pid) != self.world.tokens.get(container, ""):
-                self.world.drop(container)
-        for service_id, (pid, token) in list(self.protected.items()):
-            if not token or state.process_token(pid) != token:
-                del self.protected[service_id]
 
     # -- changing Consul -----------------------------------------------------------------------------------------------
 
@@ -187,7 +126,7 @@ class Engine:
         try:
             held = self.consul.service(service_id)
         except ConsulRefused as error:
-            self._say("error", "", "consul-refused", str(error), id=service_id, action="read")
+            self.once.say("error", "", "consul-refused", str(error), id=service_id, action="read")
             return True
         if held is None:
             return False
@@ -200,50 +139,40 @@ class Engine:
             call(*arguments)
         except ConsulRefused as error:
             self.metrics.add("consul_errors_total")
-            self._say("error", container, "consul-refused", str(error), id=service_id, action=action)
+            self.once.say("error", container, "consul-refused", str(error), id=service_id, action=action)
             return False
         return True
 
     # -- passes --------------------------------------------------------------------------------------------------------
 
-    def reconcile(self, full: bool, deep: bool, events: Iterable[Event], adopt: bool = False) -> Plan | None:
-        """One comparison; returns what there was to be done, None when the agent did not answer. What fails is tried again by a later one."""
+    def reconcile(self, full: bool, deep: bool, items: Iterable[Item], adopt: bool = False) -> Plan | None:
+        """Compare once and write the differences; what fails is tried again by a later comparison.
+
+        Returns:
+            What there was to be done; None when the agent did not answer.
+        """
         begun = time.monotonic()
-        events = list(events)
-        # A signal changes nothing that Docker could tell; it counts at once for a container that is known.
-        self._dirty.update(event.container for event in events if event.kind != "kill" or event.container not in self.world.facts)
-        try:
-            if full:
-                self.look_at_all(deep)
-                if deep:
-                    # A drained container may have been removed while nobody looked.
-                    for container in [key for key in self.world.drains.held if key not in self.world.facts]:
-                        self.inspect(container)
-            else:
-                self.look_at_dirty()
-            self.docker_up = True
-            self.protected.clear()
-            self._recovered("docker")
-        except DockerDown as error:
-            self.docker_up = False
-            self.metrics.add("docker_errors_total")
-            self._say_down("docker", str(error))
-            self.look_at_processes()
-        now = time.time()
-        for event in events:
-            facts = self.world.facts.get(event.container)
-            if event.kind == "kill" and facts and self.world.drains.on_signal(facts, event.number, event.sent_at, now):
-                log("info", "draining", container=facts.short_id, name=facts.name, signal=event.number)
+        observer = self.observer
+        observer.receive(items)
+        if full:
+            try:
+                # After a new connection, and before anything of others is removed, nothing may be missing.
+                observer.look_at_all(deep, wait=deep or adopt)
+                self._recovered("docker")
+            except DockerDown as error:
+                self.metrics.add("docker_errors_total")
+                self._say_down("docker", str(error))
+                observer.look_at_processes()
         # Before the agent is asked: what is due by time must not stay due while the agent is away.
-        desired, refused = self.world.desired(now)
+        desired, refused = self.world.desired(time.time())
 
         try:
             if full or self.actual is None:
                 self.actual = self.consul.actual()
-            # Without Docker nobody knows whose container still runs, so nothing of anybody else's is judged.
-            adopt = (self.config.adopt or adopt) and self.docker_up
+            # What others registered is removed only while it is known which containers run.
+            adopt = (self.config.adopt or adopt) and observer.up and not observer.unknown()
             outdated = self._outdated(desired) if full else ()
-            todo = plan(desired, self.actual, self.config.hostname, adopt, self.protected, outdated)
+            todo = plan(desired, self.actual, self.config.hostname, adopt, observer.vouched(), outdated)
             complete = self.apply(todo, self.actual)
             self._recovered("consul")
         except (ConsulDown, ConsulRefused, ValueError) as error:
@@ -256,12 +185,12 @@ class Engine:
             return None
 
         self._report(refused + todo.refusals)
-        if full and complete and self.docker_up:
+        if full and complete and observer.up:
             self._last_sync = time.time()
             self.metrics.add("syncs_total")
             self.metrics.set("last_sync_timestamp_seconds", self._last_sync)
             self.metrics.set("last_sync_duration_seconds", time.monotonic() - begun)
-        if not self.docker_up:
+        if not observer.up:
             self._next_full = time.monotonic() + DOCKER_DOWN_SECONDS
         elif not complete:
             self._retry()
@@ -274,7 +203,7 @@ class Engine:
 
     # -- orders of an operator -----------------------------------------------------------------------------------------
 
-    def obey(self, requests: list[Request], events: list[Event], full: bool, deep: bool) -> None:
+    def obey(self, requests: list[Request], items: list[Item], full: bool, deep: bool) -> None:
         """One comparison that also carries out orders, and their answers."""
         orders: list[tuple[Request, Facts | None, str]] = []
         for request in requests:
@@ -283,15 +212,19 @@ class Engine:
             except (Unknown, DockerDown, OSError) as error:
                 request.answer(False, str(error))
         adopt = any(request.order == "adopt" for request, _facts, _text in orders)
-        todo = self.reconcile(full or adopt or self.actual is None or not self.docker_up, deep, events, adopt)
+        todo = self.reconcile(full or adopt or self.actual is None or not self.observer.up, deep, items, adopt)
         for request, facts, text in orders:
             actual = self.actual
             if todo is None or actual is None:
                 request.answer(False, f"{text}, as soon as the Consul agent answers: {self._down.get('consul', '')}")
             elif request.order == "adopt":
                 failed = [service_id for service_id in todo.adopted if service_id in actual.services]
-                if not self.docker_up:
+                unknown = ", ".join(sorted(container[:12] for container in self.observer.unknown()))
+                if not self.observer.up:
                     request.answer(False, f"nothing was removed, because Docker does not answer: {self._down.get('docker', '')}")
+                elif unknown:
+                    reason = f"because Docker gives no answer about {unknown}: see `docker inspect`"
+                    request.answer(False, f"nothing was removed, {reason}")
                 elif failed:
                     request.answer(False, f"Consul did not let go of {', '.join(failed)}; see `journalctl -u registrator`")
                 else:
@@ -314,7 +247,7 @@ class Engine:
         except Unknown:
             if request.order == "drain":
                 # It may have been started a moment ago.
-                self.look_at_all(deep=False)
+                self.observer.look_at_all(deep=False, wait=True)
                 facts = self.world.find(request.container)
             else:
                 facts = None
@@ -331,16 +264,12 @@ class Engine:
             drains.forget(found[0])
         try:
             # Before it is acted on: it must outlive the engine and the host's boot.
-            self._keep_drained()
+            self.observer.keep_drained()
         except OSError:
             drains.held = before
             raise
         log("info", request.order + "ed", container=facts.short_id if facts else "", name=name)
         return facts, f"container {name} {text}"
-
-    def _keep_drained(self) -> None:
-        """Write down what an operator drained."""
-        state.write(self.config.data_directory, state.DRAINED, self.world.drains.dump_held())
 
     def _retry(self) -> None:
         delay = BACKOFF[min(self._failures, len(BACKOFF) - 1)]
@@ -351,15 +280,6 @@ class Engine:
         self._next_full = min(self._next_full if self._next_full > time.monotonic() else 1e18, time.monotonic() + delay)
 
     # -- telling -------------------------------------------------------------------------------------------------------
-
-    def _say(self, level: str, container: str, event: str, reason: str, **fields: Any) -> bool:
-        """Log something about a container once in its life."""
-        key = (container, event, " ".join("{}={}".format(*item) for item in sorted(fields.items())) + reason)
-        if key in self._said:
-            return False
-        self._said[key] = None
-        log(level, event, container=container[:12], **fields, reason=reason)
-        return True
 
     def _say_down(self, what: str, reason: str) -> None:
         if what not in self._down:
@@ -374,14 +294,14 @@ class Engine:
     def _report(self, refused: list[tuple[str, Refusal]]) -> None:
         for container, refusal in refused:
             facts = self.world.facts.get(container)
-            if self._say("warning", container, "refused", refusal.reason, name=facts.name if facts else "", key=refusal.key):
+            name = facts.name if facts else ""
+            if self.once.say("warning", container, "refused", refusal.reason, name=name, key=refusal.key):
                 self.metrics.add("refused_total")
         for facts in self.world.facts.values():
             for warning in self.world.outcome(facts, time.time()).warnings:
-                self._say("warning", facts.id, "warning", warning.reason, name=facts.name, key=warning.key)
+                self.once.say("warning", facts.id, "warning", warning.reason, name=facts.name, key=warning.key)
         self.metrics.set("refused", len(refused))
-        for key in [key for key in self._said if key[0] and key[0] not in self.world.facts]:
-            del self._said[key]
+        self.once.forget_all_but(self.world.facts)
 
     def _publish(self, desired: Mapping[str, Registration] | None = None) -> None:
         """Gauges, systemd's status line, and the files under /run."""
@@ -389,7 +309,8 @@ class Engine:
         self.metrics.set("containers", len(world.facts))
         self.metrics.set("draining", len(world.drains.dump()))
         self.metrics.set("drained", len(world.drains.held))
-        self.metrics.set("docker_up", self.docker_up)
+        self.metrics.set("unanswered", len(self.observer.unanswered))
+        self.metrics.set("docker_up", self.observer.up)
         self.metrics.set("consul_up", "consul" not in self._down)
         status = {
             "pid": os.getpid(),
@@ -399,10 +320,11 @@ class Engine:
             "services": int(self.metrics.get("services")),
             "refused": int(self.metrics.get("refused")),
             "drained": sorted(world.facts[key].name if key in world.facts else held.name for key, held in world.drains.held.items()),
+            "unanswered": self.observer.unanswered_names(),
             "last_sync": self._last_sync,
         }
         self._write(state.STATUS, status)
-        if desired is not None and self.docker_up:
+        if desired is not None and self.observer.up:
             services = {}
             for registration in desired.values():
                 facts = world.facts[registration.container]
@@ -417,7 +339,7 @@ class Engine:
             state.write(self.config.state_directory, name, data)
             self._written[name] = data
         except OSError as error:
-            self._say("error", "", "state-not-written", str(error))
+            self.once.say("error", "", "state-not-written", str(error))
         if name == state.STATUS:
             down = ", ".join(f"{what} does not answer" for what in data["down"])
             notify(f"STATUS={data['containers']} containers, {data['services']} services{'; ' + down if down else ''}")
@@ -435,7 +357,7 @@ class Engine:
         since: str | None = None
         while not self.stopping.is_set():
             try:
-                self.queue.put(Event("connected"))
+                self.inbox.put(Event("connected"))
                 for document in client.events(since):
                     failures = 0
                     nano = document.get("timeNano")
@@ -444,11 +366,11 @@ class Engine:
                     self.metrics.add("events_total")
                     event = event_of(document)
                     if event:
-                        self.queue.put(event)
-                self.queue.put(Event("lost"))
+                        self.inbox.put(event)
+                self.inbox.put(Event("lost"))
             except DockerDown:
                 if failures == 0:
-                    self.queue.put(Event("lost"))
+                    self.inbox.put(Event("lost"))
             self.stopping.wait(BACKOFF[min(failures, len(BACKOFF) - 1)])
             failures += 1
 
@@ -461,7 +383,7 @@ class Engine:
             try:
                 index, waited = client.wait_for_loss(index, 60)
                 if failures:
-                    self.queue.put(Event("agent-back"))
+                    self.inbox.put(Event("agent-back"))
                     failures = 0
                 if not index:
                     self.stopping.wait(self.config.resync_seconds)
@@ -470,7 +392,7 @@ class Engine:
             except ConsulDown:
                 index = ""
                 if not failures:
-                    self.queue.put(Event("agent-lost"))
+                    self.inbox.put(Event("agent-lost"))
                 self.stopping.wait(BACKOFF[min(failures, len(BACKOFF) - 1)])
                 failures += 1
             except ConsulRefused:
@@ -489,7 +411,7 @@ class Engine:
         services = data.get("services")
         for service_id, entry in services.items() if isinstance(services, dict) else ():
             if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], int) and isinstance(entry[1], str):
-                self.protected[service_id] = (entry[0], entry[1])
+                self.observer.protected[service_id] = (entry[0], entry[1])
 
     def start_threads(self) -> None:
         """Begin to listen."""
@@ -501,7 +423,7 @@ class Engine:
     def stop(self) -> None:
         """End the loop soon; what is registered stays, as the containers do."""
         self.stopping.set()
-        self.queue.put(Event("stop"))
+        self.inbox.put(Event("stop"))
 
     def run(self) -> int:
         """Until told to stop. Neither Docker's nor the agent's absence ends it."""
@@ -521,7 +443,7 @@ class Engine:
             except OSError as error:
                 log("error", "metrics-off", port=self.config.metrics_port, reason=str(error))
         try:
-            listen(self.config.state_directory, self.config.docker_socket, self.queue.put)
+            listen(self.config.state_directory, self.config.docker_socket, self.inbox.put)
         except OSError as error:
             log("error", "control-off", reason=str(error))
         self.start_threads()
@@ -530,31 +452,24 @@ class Engine:
         pause = min(IDLE_SECONDS, watchdog_seconds() or IDLE_SECONDS)
         while not self.stopping.is_set():
             self.beat()
-            if not all(thread.is_alive() for thread in self._threads):
+            if not (self.observer.inspector.is_alive() and all(thread.is_alive() for thread in self._threads)):
                 log("error", "thread-died")
                 return 1
             batch = self._wait(pause)
             if self.stopping.is_set():
                 break
-            events = [item for item in batch if isinstance(item, Event) and item.container]
             requests = [item for item in batch if isinstance(item, Request)]
             # What names no container is a reason to look at all of them; after a new connection even at those whose line in the list is the same.
             full = any(isinstance(item, Event) and not item.container for item in batch) or time.monotonic() >= self._next_full
             deep = any(isinstance(item, Event) and item.kind == "connected" for item in batch)
             if full or batch or time.time() >= self.world.next_change():
-                self.obey(requests, events, full, deep)
+                self.obey(requests, batch, full, deep)
         log("info", "stopped")
         notify("STOPPING=1")
         return 0
 
-    def _wait(self, pause: float) -> list[Event | Request]:
-        """Wait for a reason to look again, and gather all that came meanwhile."""
-        timeout = min(pause, self._next_full - time.monotonic(), self.world.next_change() - time.time())
-        received: list[Event | Request] = []
-        try:
-            received.append(self.queue.get(timeout=max(0.0, timeout)))
-            while True:
-                received.append(self.queue.get_nowait())
-        except queue.Empty:
-            pass
-        return received
+    def _wait(self, pause: float) -> list[Item]:
+        """Wait for a reason to look again, and return all that arrived meanwhile."""
+        self.observer.ask_due()
+        due = min(self._next_full, self.observer.next_due()) - time.monotonic()
+        return self.inbox.wait(min(pause, due, self.world.next_change() - time.time()))

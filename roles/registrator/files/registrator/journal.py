@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Container
 from typing import Any
 
 _LOCK = threading.Lock()
@@ -32,3 +33,24 @@ def log(level: str, event: str, **fields: Any) -> None:
     """Write one log line."""
     with _LOCK:
         print(line(level, event, **fields), file=sys.stderr, flush=True)
+
+
+class Once:
+    """Writes each line about a container once in the container's life."""
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[str, str, str], None] = {}
+
+    def say(self, level: str, container: str, event: str, reason: str, **fields: Any) -> bool:
+        """Write a line unless it was written before; returns whether it was."""
+        key = (container, event, " ".join("{}={}".format(*item) for item in sorted(fields.items())) + reason)
+        if key in self._said:
+            return False
+        self._said[key] = None
+        log(level, event, container=container[:12], **fields, reason=reason)
+        return True
+
+    def forget_all_but(self, containers: Container[str]) -> None:
+        """Forget what was written about other containers; lines about none are kept."""
+        for key in [key for key in self._said if key[0] and key[0] not in containers]:
+            del self._said[key]

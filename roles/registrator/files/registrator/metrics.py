@@ -14,6 +14,7 @@ _HELP: dict[str, tuple[str, str]] = {
     "draining": ("gauge", "Containers that were told to stop and still run."),
     "drained": ("gauge", "Containers that an operator took out of service."),
     "refused": ("gauge", "Values on running containers that are refused at present."),
+    "unanswered": ("gauge", "Containers about which Docker gives no answer, though it answers about others."),
     "docker_up": ("gauge", "Whether Docker answered the last time."),
     "consul_up": ("gauge", "Whether the Consul agent answered the last time."),
     "last_sync_timestamp_seconds": ("gauge", "When the last complete comparison succeeded."),

@@ -296,7 +296,7 @@ def test_world_forgets_what_depends_on_a_network_owner(document: Any) -> None:
 
 def test_recorded_events(recorded_events: list[dict[str, Any]]) -> None:
     found = {event.kind: event for event in map(event_of, recorded_events) if event}
-    assert set(EVENTS) - set(found) == {"oom", "update"}, "these two cannot be made without limits on memory"
+    assert set(EVENTS) <= set(found)
     assert found["kill"].number == 15
     assert all(len(found[kind].container) == 64 and found[kind].sent_at > 1.7e9 for kind in ("start", "die", "kill", "health_status", "connect", "disconnect"))
 
