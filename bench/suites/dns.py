@@ -32,8 +32,9 @@ RESOLV_CONF = "/etc/resolv.conf"
 # systemd-resolved keeps no answer that comes from loopback, where the nearest agent is, unless it is told to; the role has no word for that.
 RESOLVED_FILE = "/etc/systemd/resolved.conf.d/90-bench.conf"
 RESOLVED_CACHE = "[Resolve]\nCacheFromLocalhost=yes\n"
-# Beside the role's own file; Consul merges both. What `consul_server_extra_config` would write.
-AGENT_FILE = "/etc/consul.d/zz-bench-dns.json"
+# What `consul_server_extra_config` would write. The agent reads no other file; the role's own one is kept meanwhile.
+AGENT_FILE = "/etc/consul.d/consul.json"
+AGENT_COPY = f"{AGENT_FILE}.bench"
 AGENT_CACHE = {"dns_config": {"service_ttl": {"*": f"{CACHE_SECONDS}s"}, "use_cache": True, "cache_max_age": f"{CACHE_SECONDS}s"}}
 
 PARTS = ("plain", "cached")
@@ -138,14 +139,17 @@ class DnsBench:
     def agents_keep_answers(self) -> None:
         """Tell every agent to answer from its cache, and to allow others to keep its answers."""
         for node in self.lab.nodes:
-            node.put(AGENT_FILE, json.dumps(AGENT_CACHE))
+            node.run(f"[ -e {AGENT_COPY} ] || cp -p {AGENT_FILE} {AGENT_COPY}")
+            settings = json.loads(node.run(f"cat {AGENT_COPY}"))
+            settings["dns_config"].update(AGENT_CACHE["dns_config"])
+            node.put(AGENT_FILE, json.dumps(settings))
             node.run(f"chown root:consul {AGENT_FILE} && chmod 640 {AGENT_FILE} && systemctl reload consul")
         self.wait_for_ttl(True)
 
     def forget_agent_caches(self) -> None:
         """Take that back."""
         for node in self.lab.nodes:
-            node.run(f"if [ -e {AGENT_FILE} ]; then rm {AGENT_FILE} && systemctl reload consul; fi")
+            node.run(f"if [ -e {AGENT_COPY} ]; then mv {AGENT_COPY} {AGENT_FILE} && systemctl reload consul; fi")
         self.wait_for_ttl(False)
 
     def wait_for_ttl(self, wanted: bool) -> None:
