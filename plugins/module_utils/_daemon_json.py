@@ -211,6 +211,17 @@ def flag_keys(arguments: t.Iterable[str]) -> dict[str, str]:
     return keys
 
 
+def flag_value(arguments: t.Sequence[str], flag: str) -> str:
+    """Return the value that a command line gives a flag, the last one as pflag does; empty when it has none."""
+    value = ""
+    for number, argument in enumerate(arguments):
+        if argument == flag and number + 1 < len(arguments):
+            value = arguments[number + 1]
+        elif argument.startswith(f"{flag}="):
+            value = argument[len(flag) + 1 :]
+    return value
+
+
 def command_line(argv: str, environment: t.Mapping[str, str]) -> list[str]:
     """The arguments of a unit's command, its variables replaced as systemd does (systemd.service(5))."""
     arguments: list[str] = []

@@ -18,8 +18,10 @@ from ansible_collections.trinode.platform.plugins.module_utils._daemon_json impo
 from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING, Entry
 from ansible_collections.trinode.platform.plugins.module_utils._unit_drift import TOLERANCE_SECONDS, parse_properties, process_age
 
+CONFIG_FILE = "/etc/docker/daemon.json"
+DATA_ROOT = "/var/lib/docker"
 POLL_SECONDS = 0.25
-REQUEST_SECONDS = 5
+REQUEST_SECONDS = 10
 JOURNAL_SECONDS = 3
 JOURNAL_LINES = 30
 
@@ -38,6 +40,8 @@ class State(t.NamedTuple):
     good_owned: list[Owned]
     #: The daemon.json before the role's first change; None when there was no change yet.
     original: Entry | None
+    #: The file that all of this is about.
+    path: str = CONFIG_FILE
 
 
 def load_state(path: str) -> State:
@@ -49,14 +53,30 @@ def load_state(path: str) -> State:
         data = json.loads(text)
         entries = {key: Entry.from_json(data[key]) if data[key] is not None else None for key in ("good", "original")}
         owned, good_owned = ([Owned.from_json(item) for item in data[key]] for key in ("owned", "good_owned"))
-        return State(owned, entries["good"], good_owned, entries["original"])
+        return State(owned, entries["good"], good_owned, entries["original"], str(data.get("path") or CONFIG_FILE))
     except (ValueError, KeyError, TypeError) as exc:
         raise DaemonJsonError(f"{path} is damaged ({exc}); remove it, then the settings made so far count as the operator's own") from exc
+
+
+def state_of(state_file: str, path: str) -> State:
+    """Return what an earlier run remembered of the file that the engine reads.
+
+    Raises:
+        DaemonJsonError: an earlier run made its settings in another file, from where they would never be taken out again.
+    """
+    state = load_state(state_file)
+    if state.path != path and state.owned:
+        raise DaemonJsonError(
+            f"dockerd reads {path} (--config-file), but earlier runs made their settings in {state.path}; let dockerd read that one again, or remove"
+            f" {state_file}, after which the settings in {state.path} count as your own. Nothing was changed"
+        )
+    return state if state.path == path else State([], None, [], None, path)
 
 
 def save_state(path: str, state: State) -> None:
     """Remember this."""
     data = {
+        "path": state.path,
         "owned": [item.to_json() for item in state.owned],
         "good_owned": [item.to_json() for item in state.good_owned],
         "good": state.good.to_json() if state.good is not None else None,
@@ -79,21 +99,47 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def engine_error(path: str) -> str | None:
-    """Why the engine does not answer what ``docker info`` asks; None when it does."""
+class Unanswered(Exception):
+    """Why the engine does not answer, as a half sentence."""
+
+
+def ask(path: str, question: str) -> t.Any:
+    """Return the engine's answer to a question of its API.
+
+    Raises:
+        Unanswered: it has none, and why.
+    """
     connection = UnixConnection(path)
     try:
-        connection.request("GET", "/info")
+        connection.request("GET", question)
         response = connection.getresponse()
         body = response.read()
         if response.status != http.client.OK:
-            return f"its API answers {response.status}: {body[:200].decode(errors='replace').strip()}"
-        json.loads(body)
+            raise Unanswered(f"its API answers {response.status}: {body[:200].decode(errors='replace').strip()}")
+        return json.loads(body)
     except (OSError, http.client.HTTPException, ValueError) as exc:
-        return f"its API at {path} does not answer ({exc})"
+        raise Unanswered(f"its API at {path} does not answer ({exc})") from exc
     finally:
         connection.close()
+
+
+def engine_error(path: str) -> str | None:
+    """Why the engine does not answer what ``docker info`` asks; None when it does."""
+    try:
+        ask(path, "/info")
+    except Unanswered as exc:
+        return str(exc)
     return None
+
+
+def in_swarm(info: t.Mapping[str, t.Any]) -> bool:
+    """Return whether the engine is a member of a swarm. It is one in every state but "inactive", also without a connection."""
+    return ((info.get("Swarm") or {}).get("LocalNodeState") or "inactive") != "inactive"
+
+
+def swarm_on_disk(data_root: str) -> bool:
+    """Return whether an engine that does not run would start as the member of a swarm."""
+    return os.path.isfile(os.path.join(data_root, "swarm", "docker-state.json"))
 
 
 class Engine:
@@ -106,11 +152,11 @@ class Engine:
 
     def show(self) -> dict[str, str]:
         """What systemd says of the unit."""
-        names = "LoadState,ActiveState,SubState,Result,MainPID,ExecStart,Environment,EnvironmentFiles,FragmentPath"
+        names = "LoadState,ActiveState,SubState,Result,MainPID,NeedDaemonReload,ExecStart,Environment,EnvironmentFiles,FragmentPath"
         return parse_properties(self.run(["systemctl", "show", self.unit, f"--property={names}"])[1])
 
-    def flags(self, shown: t.Mapping[str, str]) -> tuple[dict[str, str], str]:
-        """The keys that the command line sets, and where that command line is written."""
+    def arguments(self, shown: t.Mapping[str, str]) -> tuple[list[str], str]:
+        """Return the command line of dockerd, and where it is written."""
         environment = _daemon_json.environment_file("\n".join(shown.get("Environment", "").split()))
         files = re.findall(r"(/\S+)", shown.get("EnvironmentFiles", ""))
         if shown.get("LoadState") != "loaded":
@@ -119,9 +165,12 @@ class Engine:
         for file in files:
             environment.update(_daemon_json.environment_file(_hostfile.read(file).text or ""))
         argv = re.search(r"argv\[\]=(.*?) ;", shown.get("ExecStart", ""))
-        arguments = _daemon_json.command_line(argv.group(1) if argv else "", environment)
         where = " or ".join(filter(None, [shown.get("FragmentPath", ""), *files])) or self.unit
-        return _daemon_json.flag_keys(arguments), f"{where} (see 'systemctl cat {self.unit}')"
+        return _daemon_json.command_line(argv.group(1) if argv else "", environment), f"{where} (see 'systemctl cat {self.unit}')"
+
+    def config_file(self, arguments: t.Sequence[str]) -> str:
+        """Return the configuration file that dockerd reads."""
+        return os.path.join("/", _daemon_json.flag_value(arguments, "--config-file") or CONFIG_FILE)
 
     def runs_with(self, shown: t.Mapping[str, str], path: str) -> bool:
         """Whether the engine runs and has read the present file at its start."""
@@ -158,6 +207,34 @@ class Engine:
                 reason = f"it is {state}"
             time.sleep(POLL_SECONDS)
         return f"after {timeout:.0f} s {reason}"
+
+    def info(self, shown: t.Mapping[str, str]) -> dict[str, t.Any]:
+        """Return what a running engine says of itself; empty when it does not run. Asking one that does not run would start it."""
+        if shown.get("ActiveState") not in ("active", "reloading"):
+            return {}
+        try:
+            return t.cast("dict[str, t.Any]", ask(self.api, "/info"))
+        except Unanswered as exc:
+            raise DaemonJsonError(f"{self.unit} runs, but {exc}; see 'journalctl -u {self.unit}'. Nothing was changed") from exc
+
+    def take_live_restore(self, wanted: bool, timeout: float) -> str | None:
+        """Let a running engine read ``live-restore`` from its file again; why it did not, or None.
+
+        A restart that brings the setting stops all containers, and so does one that takes it away. A reload does neither.
+        """
+        rc, stdout, stderr = self.run(["systemctl", "kill", "--signal=HUP", "--kill-who=main", self.unit])
+        if rc != 0:
+            return f"it could not be told to read its file again: {(stderr or stdout).strip()}"
+        deadline = time.monotonic() + timeout
+        reason = f"it did not take live-restore ({str(wanted).lower()}) from its file within {timeout:.0f} s"
+        while time.monotonic() < deadline:
+            try:
+                if bool(ask(self.api, "/info").get("LiveRestoreEnabled")) is wanted:
+                    return None
+            except Unanswered as exc:
+                reason = str(exc)
+            time.sleep(POLL_SECONDS)
+        return reason
 
     def stop(self) -> None:
         """End the attempts of systemd to start the engine."""

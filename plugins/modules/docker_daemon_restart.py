@@ -13,11 +13,12 @@ version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Restarts and enables the engine's unit and waits until the engine's API answers.
+  - Containers that C(live-restore) keeps running so far outlive the restart, also the one that takes this setting away.
   - When it does not and the engine's F(/etc/docker/daemon.json) is not the one it last ran with, that one is put back, the engine is started
     with it, and the module fails with the reason. The refused file stays beside it with the suffix C(.refused).
 options:
   path:
-    description: [The configuration that the engine reads when it starts.]
+    description: ["The configuration that the engine reads when it starts, as M(trinode.platform.docker_daemon_json) returns it."]
     type: path
     default: /etc/docker/daemon.json
   unit:
@@ -66,15 +67,51 @@ journal:
   returned: failure
 """
 
+import os
 import platform
 import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _docker_daemon, _hostfile
+from ansible_collections.trinode.platform.plugins.module_utils import _daemon_json, _docker_daemon, _hostfile
 from ansible_collections.trinode.platform.plugins.module_utils._daemon_json import DaemonJsonError
-from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING
+from ansible_collections.trinode.platform.plugins.module_utils._docker_daemon import Engine
+from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING, Entry
+
+
+def start(engine: Engine, path: str, present: Entry, timeout: int) -> str | None:
+    """Restart the engine; why it does not come back, or None. Containers that outlived a restart so far outlive the one that ends this, too."""
+    content = _daemon_json.parse(present.text or "", path)
+    try:
+        info = engine.info(engine.show())
+    except DaemonJsonError:
+        # One that runs and does not answer is what a restart is for.
+        info = {}
+    if content.get("live-restore") or not info.get("LiveRestoreEnabled") or not info.get("ContainersRunning"):
+        return engine.start(timeout)
+    times = _times(path)
+    try:
+        _hostfile.write(path, Entry(text=_daemon_json.render({**content, "live-restore": True}), mode=present.mode))
+        error = engine.start(timeout)
+        if error is None:
+            # A reload leaves a setting alone that the file does not have.
+            _hostfile.write(path, Entry(text=_daemon_json.render({**content, "live-restore": False}), mode=present.mode))
+            error = engine.take_live_restore(False, timeout)
+    finally:
+        _hostfile.write(path, present)
+        if times is not None:
+            # The engine has read it: a later comparison must not find it newer than the process.
+            os.utime(path, ns=times)
+    return error
+
+
+def _times(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_atime_ns, status.st_mtime_ns
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
@@ -82,13 +119,13 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     path: str = module.params["path"]
     state_file: str = module.params["state_file"]
     timeout: int = module.params["timeout"]
-    state = _docker_daemon.load_state(state_file)
+    state = _docker_daemon.state_of(state_file, path)
     if module.check_mode:
         return {"changed": True, "seconds": 0.0}
-    engine = _docker_daemon.Engine(lambda command: t.cast("tuple[int, str, str]", module.run_command(command)), module.params["unit"], module.params["socket"])
+    engine = Engine(lambda command: t.cast("tuple[int, str, str]", module.run_command(command)), module.params["unit"], module.params["socket"])
     present = _hostfile.read(path)
     since = time.time()
-    error = engine.start(timeout)
+    error = start(engine, path, present, timeout)
     if error is None:
         if state.original is not None and not state.owned:
             # Our last setting was taken out, and the engine runs without it.

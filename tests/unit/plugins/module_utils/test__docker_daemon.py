@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.trinode.platform.plugins.module_utils import _docker_daemon
-from ansible_collections.trinode.platform.plugins.module_utils._daemon_json import DaemonJsonError, Owned
+from ansible_collections.trinode.platform.plugins.module_utils._daemon_json import DaemonJsonError, Owned, flag_keys
 from ansible_collections.trinode.platform.plugins.module_utils._docker_daemon import Engine, State
 from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING, Entry
 
@@ -56,10 +56,54 @@ def test_flags_come_from_the_unit_and_its_environment(tmp_path: Path) -> None:
         "Environment": "EXTRA=--debug",
         "EnvironmentFiles": f"{options} (ignore_errors=yes)",
     }
-    flags, where = Engine(_nothing, "docker.service").flags(shown)
-    assert flags == {"hosts": "-H", "dns": "--dns", "debug": "--debug"}
+    arguments, where = Engine(_nothing, "docker.service").arguments(shown)
+    assert flag_keys(arguments) == {"hosts": "-H", "dns": "--dns", "debug": "--debug"}
     assert str(options) in where
     assert "systemctl cat docker.service" in where
+
+
+def _shown(command: str, environment: str = "") -> dict[str, str]:
+    return {"LoadState": "loaded", "ExecStart": f"{{ path=/usr/sbin/dockerd ; argv[]={command} ; ignore_errors=no ; }}", "Environment": environment}
+
+
+@pytest.mark.parametrize(
+    ("shown", "path"),
+    [
+        (_shown("/usr/sbin/dockerd -H fd://"), "/etc/docker/daemon.json"),
+        (_shown("/usr/bin/dockerd --config-file=/data/docker/daemon.json -H fd://"), "/data/docker/daemon.json"),
+        (_shown("/usr/bin/dockerd --config-file /data/docker/daemon.json"), "/data/docker/daemon.json"),
+        (_shown("/usr/bin/dockerd --config-file=/a.json --config-file=/b.json"), "/b.json"),
+        (_shown("/usr/bin/dockerd $DOCKER_OPTS", "DOCKER_OPTS=--config-file=/opt/d.json"), "/opt/d.json"),
+        (_shown("/usr/bin/dockerd --config-file=${ROOT}/d.json", "ROOT=/opt"), "/opt/d.json"),
+        (_shown("/usr/bin/dockerd --config-file=d.json"), "/d.json"),
+    ],
+)
+def test_the_file_that_dockerd_reads(shown: dict[str, str], path: str) -> None:
+    engine = Engine(_nothing, "docker.service")
+    assert engine.config_file(engine.arguments(shown)[0]) == path
+
+
+def test_settings_that_are_in_another_file_are_not_forgotten(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.json")
+    _docker_daemon.save_state(path, State([Owned(("dns",), ["10.0.0.1"], False, None)], None, [], None, "/etc/docker/daemon.json"))
+    with pytest.raises(DaemonJsonError, match=r"dockerd reads /data/d\.json .*settings in /etc/docker/daemon\.json"):
+        _docker_daemon.state_of(path, "/data/d.json")
+    _docker_daemon.save_state(path, State([], None, [], MISSING, "/etc/docker/daemon.json"))
+    assert _docker_daemon.state_of(path, "/data/d.json") == State([], None, [], None, "/data/d.json")
+
+
+@pytest.mark.parametrize(("state", "member"), [("inactive", False), ("", False), ("active", True), ("pending", True), ("error", True), ("locked", True)])
+def test_a_member_of_a_swarm(state: str, member: bool) -> None:
+    assert _docker_daemon.in_swarm({"Swarm": {"LocalNodeState": state}}) is member
+    assert not _docker_daemon.in_swarm({})
+
+
+def test_a_swarm_of_an_engine_that_does_not_run(tmp_path: Path) -> None:
+    # What is left after `docker swarm leave`.
+    (tmp_path / "swarm").mkdir()
+    assert not _docker_daemon.swarm_on_disk(str(tmp_path))
+    (tmp_path / "swarm" / "docker-state.json").write_text("{}")
+    assert _docker_daemon.swarm_on_disk(str(tmp_path))
 
 
 def test_an_engine_that_does_not_run_has_read_nothing() -> None:
