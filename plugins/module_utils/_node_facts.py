@@ -23,6 +23,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from ansible_collections.trinode.platform.plugins.module_utils._node_ports import decode_address
+
+_ESTABLISHED = "01"
 # What a Docker host needs of its kernel: option of the kernel's configuration, module.
 KERNEL_FEATURES = {
     "overlay": ("CONFIG_OVERLAY_FS", "overlay"),
@@ -85,6 +88,27 @@ def local_addresses(fib_trie: str, if_inet6: str) -> list[str]:
         if fields and len(fields[0]) == 32:
             found.append(str(ipaddress.IPv6Address(bytes.fromhex(fields[0]))))
     return found
+
+
+def routes(route: str) -> list[str]:
+    """Return the IPv4 networks that the machine is in, from /proc/net/route. Docker does not avoid those behind a gateway."""
+    found = []
+    for line in route.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and fields[2] == "00000000" and fields[1] != "00000000":
+            network = ipaddress.ip_network(f"{decode_address(fields[1])}/{decode_address(fields[7])}", strict=False)
+            found.append(str(network))
+    return list(dict.fromkeys(found))
+
+
+def callers(tcp: str, tcp6: str) -> list[str]:
+    """Return the addresses with which the machine has an open TCP connection now, from /proc/net/tcp and tcp6."""
+    found = []
+    for line in [*tcp.splitlines()[1:], *tcp6.splitlines()[1:]]:
+        fields = line.split()
+        if len(fields) > 3 and fields[3] == _ESTABLISHED:
+            found.append(decode_address(fields[2].rsplit(":", 1)[0]))
+    return sorted(one for one in set(found) if not ipaddress.ip_address(one).is_loopback)
 
 
 def name_servers(resolv_conf: str) -> list[str]:
@@ -234,24 +258,34 @@ def ping(path: str, timeout: float = 3.0) -> str:
     return "" if " 200" in answer else f"{path} answered {answer!r}"
 
 
-def docker_state(path: str = "/var/run/docker.sock", timeout: float = 3.0) -> dict[str, t.Any]:
-    """The engine as systemd and its socket show it. The socket is asked only when the service runs: asking would start it."""
-    unit = unit_properties("docker.service", ("LoadState", "ActiveState", "SubState", "Result"))
-    state = {
-        "load": unit.get("LoadState", "not-found"),
-        "active": unit.get("ActiveState", "inactive"),
-        "sub": unit.get("SubState", ""),
-        "result": unit.get("Result", ""),
-        "snap": os.path.isdir("/snap/docker/current"),
-        "reason": "",
-    }
-    if state["active"] in ("active", "reloading", "activating"):
-        deadline = time.monotonic() + timeout
-        state["reason"] = ping(path, timeout)
-        while state["reason"] and state["active"] == "activating" and time.monotonic() < deadline:
-            time.sleep(0.2)
-            state["reason"] = ping(path, timeout)
-    return state
+# --- Consul -----------------------------------------------------------------------------------------------------------
+
+CONSUL_DIRECTORY = "/etc/consul.d"
+#: Configuration that the role consul_server writes there.
+CONSUL_FILES = frozenset({"consul.json", "tokens.json"})
+
+
+def foreign_consul_files(root: str = "/") -> list[str]:
+    """Return the configuration files of Consul's directory that the platform did not write."""
+    directory = at(root, CONSUL_DIRECTORY)
+    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    return [os.path.join(CONSUL_DIRECTORY, name) for name in names if name.endswith((".hcl", ".json")) and name not in CONSUL_FILES]
+
+
+def foreign_consul_unit(unit: t.Mapping[str, str], artifact_root: str, root: str = "/") -> str:
+    """Return the file of a consul.service that another installation brought; empty when there is none."""
+    if unit.get("LoadState") != "loaded":
+        return ""
+    # The platform's program is a link into its own directory.
+    program = os.path.realpath(at(root, "usr/local/bin/consul"))
+    ours = os.path.realpath(at(root, os.path.join(artifact_root, "consul")))
+    return "" if program.startswith(ours + os.sep) else unit.get("FragmentPath") or "consul.service"
+
+
+def consul_state(artifact_root: str, root: str = "/") -> dict[str, t.Any]:
+    """Return what another installation of Consul left on the machine."""
+    unit = unit_properties("consul.service", ("LoadState", "FragmentPath"))
+    return {"files": foreign_consul_files(root), "unit": foreign_consul_unit(unit, artifact_root, root)}
 
 
 # --- artifacts --------------------------------------------------------------------------------------------------------
@@ -300,6 +334,8 @@ def gather(root: str = "/", docker: bool = False) -> dict[str, t.Any]:
         "root": os.geteuid() == 0,
         "systemd": runs_systemd(root),
         "addresses": local_addresses(read(at(root, "proc/net/fib_trie")), read(at(root, "proc/net/if_inet6"))),
+        "routes": routes(read(at(root, "proc/net/route"))),
+        "callers": callers(read(at(root, "proc/net/tcp")), read(at(root, "proc/net/tcp6"))),
         "dns": dns_servers(root),
         "memory_mb": memory_mb(read(at(root, "proc/meminfo"))),
         "free_mb": {path: free_mb(at(root, path)) for path in ("/opt", "/var/lib")},
@@ -307,5 +343,4 @@ def gather(root: str = "/", docker: bool = False) -> dict[str, t.Any]:
         "features": kernel_features(root) if docker else {},
         "cgroups": cgroup_controllers(root),
         "proc_sys_read_only": read_only("proc/sys", root),
-        "docker": docker_state() if docker else {},
     }

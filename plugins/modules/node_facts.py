@@ -42,6 +42,10 @@ options:
     description: [The mirror of the releases. A URL is asked for the checksums of every release that is not installed yet.]
     type: str
     default: ""
+  docker_settings:
+    description: The settings that Docker is to get here, as in its F(daemon.json). They are returned with what the host has.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     description: Does the same in check mode.
@@ -64,7 +68,8 @@ RETURN = r"""
 facts:
   description:
     - The system (C(distribution), C(version), C(name), C(architecture), C(kernel), C(python), C(root), C(systemd)), its C(addresses) and name
-      servers (C(dns)), resources (C(memory_mb), C(free_mb)), C(clock), and, on a Docker host, kernel C(features), C(cgroups) and C(docker).
+      servers (C(dns)), the networks it is in (C(routes)) and who is connected to it (C(callers)), resources (C(memory_mb), C(free_mb)), C(clock), what another
+      installation of C(consul) left, and, on a Docker host, kernel C(features), C(cgroups) and C(docker).
   returned: always
   type: dict
 conflicts:
@@ -101,7 +106,8 @@ import platform
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trinode.platform.plugins.module_utils._artifact import ARCHITECTURES
-from ansible_collections.trinode.platform.plugins.module_utils._node_facts import artifact_state, gather
+from ansible_collections.trinode.platform.plugins.module_utils._docker_facts import docker_state
+from ansible_collections.trinode.platform.plugins.module_utils._node_facts import artifact_state, consul_state, gather
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import SELECTORS, conflicts, find_node, holders, parse_nodes, parse_ports
 
 
@@ -115,6 +121,7 @@ def main() -> None:
             "artifacts": {"type": "list", "elements": "dict", "default": []},
             "artifact_root": {"type": "path", "default": "/opt"},
             "mirror": {"type": "str", "default": ""},
+            "docker_settings": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -128,7 +135,11 @@ def main() -> None:
     architecture = ARCHITECTURES.get(platform.machine().lower(), "")
     module.exit_json(
         changed=False,
-        facts=gather(docker=node.docker),
+        facts={
+            **gather(docker=node.docker),
+            "consul": consul_state(params["artifact_root"]) if node.consul != "none" else {},
+            "docker": {**docker_state(), "wanted": params["docker_settings"]} if node.docker else {},
+        },
         conflicts=conflicts(node, ports, held),
         artifacts=[
             artifact_state(one["product"], str(one["version"]), architecture, params["artifact_root"], params["mirror"])

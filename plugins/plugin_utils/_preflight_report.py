@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import typing as t
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,18 +20,11 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules 
     inventory_problems,
     inventory_warnings,
 )
+from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_docker import docker_problems, docker_warnings, numbers
 from ansible_collections.trinode.platform.plugins.plugin_utils._tls_certificates import Checked
 
 MIN_PYTHON = (3, 9)
-# overlay2, the storage of every present engine, needs this.
-MIN_KERNEL = (4, 0)
 
-_FEATURES = {
-    "overlay": "the overlay file system, on which Docker keeps its images",
-    "bridge": "network bridges, which join the containers of a host",
-    "veth": "virtual Ethernet pairs, through which a container has its network",
-    "nat": "address translation, through which ports are published",
-}
 # Releases that are accepted although their distribution makes no security updates for them any more, and since when.
 _SUPPORT_ENDED = {("debian", "11"): "2026-08-31"}
 # Holders that are met often, and what to do about them.
@@ -80,10 +72,6 @@ class Report:
     warnings: list[Problem] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
     paths: int = 0
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
 def _words(items: Sequence[str]) -> str:
@@ -143,7 +131,7 @@ def system_problems(node: Node, facts: Mapping[str, t.Any], settings: Settings) 
             f"{node.shown} has the unknown architecture {facts['architecture']!r}",
             "use an x86_64 or an aarch64 machine",
         )
-    if _numbers(facts["python"]) < MIN_PYTHON:
+    if numbers(facts["python"]) < MIN_PYTHON:
         yield Problem(
             node.host,
             "python",
@@ -188,63 +176,30 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def docker_problems(node: Node, facts: Mapping[str, t.Any]) -> Iterator[Problem]:
-    """What a Docker host needs, and its engine when it has one."""
-    if not node.docker:
-        return
-    if _numbers(facts["kernel"]) < MIN_KERNEL:
-        yield Problem(node.host, "kernel", f"{node.shown}: the kernel {facts['kernel']} is too old for containers", "boot a kernel of 4.0 or later")
-    for name, text in _FEATURES.items():
-        if facts["features"].get(name) is False:
-            yield Problem(
-                node.host,
-                "kernel",
-                f"{node.shown}: the kernel {facts['kernel']} lacks {text}",
-                "boot the distribution's own kernel, or install the package of its modules (linux-modules-extra on Ubuntu)",
-            )
-    if facts["cgroups"] is None:
+def consul_problems(node: Node, facts: Mapping[str, t.Any]) -> Iterator[Problem]:
+    """Yield what another installation of Consul left on the host."""
+    consul = facts.get("consul") or {}
+    if consul.get("unit"):
         yield Problem(
             node.host,
-            "kernel",
-            f"{node.shown} has no control groups mounted, without which no container starts",
-            "mount /sys/fs/cgroup as the distribution does at boot",
+            "consul",
+            f"{node.shown}: {consul['unit']} runs a Consul of another installation",
+            "end it (systemctl disable --now consul), remove its unit or its package, and move its data away",
         )
-    if facts["proc_sys_read_only"]:
+    if consul.get("files"):
         yield Problem(
             node.host,
-            "kernel",
-            f"{node.shown} has /proc/sys mounted read-only, so that Docker cannot set up its network",
-            "run: mount -o remount,rw /proc/sys",
+            "consul",
+            f"{node.shown}: {_words(consul['files'])} {'is' if len(consul['files']) == 1 else 'are'} not of this platform, whose agent does not read"
+            f" {'it' if len(consul['files']) == 1 else 'them'}",
+            "move what is to stay into consul_server_extra_config, and the file away",
         )
-    docker = facts["docker"]
-    if docker.get("snap"):
-        yield Problem(
-            node.host,
-            "docker",
-            f"{node.shown} runs Docker as a snap, which keeps its settings elsewhere",
-            "move its containers away and run: snap remove docker",
-        )
-    if docker.get("load") in ("masked", "bad-setting", "error"):
-        yield Problem(
-            node.host,
-            "docker",
-            f"{node.shown}: docker.service is {'masked' if docker['load'] == 'masked' else 'not readable by systemd'}",
-            "run: systemctl unmask docker" if docker["load"] == "masked" else "see: systemctl status docker",
-        )
-    elif docker.get("active") == "failed":
-        yield Problem(
-            node.host,
-            "docker",
-            f"{node.shown}: Docker is not answering: docker.service has failed ({docker['result']})",
-            "see: journalctl -u docker; then run: systemctl restart docker",
-        )
-    elif docker.get("reason"):
-        yield Problem(
-            node.host,
-            "docker",
-            f"{node.shown}: Docker is not answering although docker.service is {docker['active']}: {docker['reason']}",
-            "see: journalctl -u docker; then run: systemctl restart docker",
-        )
+
+
+def _others(node: Node, nodes: Sequence[Node], settings: Settings) -> dict[str, str]:
+    """Return the addresses that a host must reach, and what each of them is."""
+    recursors = dict.fromkeys(settings.names.recursors, "a recursor")
+    return {**recursors, **{other.address: other.host for other in nodes if other != node and _is_address(other.address)}}
 
 
 def port_problem(node: Node, conflict: Mapping[str, t.Any]) -> Problem:
@@ -296,8 +251,6 @@ def resource_warnings(node: Node, facts: Mapping[str, t.Any], settings: Settings
             f"{node.shown} has no memory control group, so that memory limits of containers are ignored",
             "boot with cgroup_enable=memory",
         )
-    if node.docker and facts["docker"].get("load") == "loaded" and facts["docker"].get("active") == "inactive":
-        yield Problem(node.host, "docker", f"{node.shown}: docker.service is stopped", "this run starts it")
 
 
 # --- artifacts --------------------------------------------------------------------------------------------------------
@@ -469,9 +422,10 @@ def make_report(nodes: Sequence[Node], ports: Sequence[Port], hosts: Mapping[str
         present.append((node, host))
         facts = host.facts["facts"]
         found += system_problems(node, facts, settings)
-        found += docker_problems(node, facts)
+        found += consul_problems(node, facts)
+        found += docker_problems(node, facts, _others(node, nodes, settings))
         found += [port_problem(node, conflict) for conflict in host.facts.get("conflicts") or ()]
-        report.warnings += resource_warnings(node, facts, settings)
+        report.warnings += [*resource_warnings(node, facts, settings), *docker_warnings(node, facts)]
     report.warnings += support_warnings([(node, host.facts["facts"]) for node, host in present])
     found += artifact_problems([(node, host.facts) for node, host in present], settings.mirror)
     found += _mesh_problems(report, nodes, ports, present, settings)

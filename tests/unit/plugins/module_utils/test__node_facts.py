@@ -63,6 +63,41 @@ def test_addresses() -> None:
     assert facts.local_addresses(FIB_TRIE, six) == ["127.0.0.1", "192.0.2.129", "2001:db8::1", "::1"]
 
 
+def test_routes_and_callers() -> None:
+    route = (
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+        "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+        "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+        "eth0\t000012AC\t010200C0\t0003\t0\t0\t0\t0000FEFF\t0\t0\t0\n"
+        "docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n"
+    )
+    assert facts.routes(route) == ["192.0.2.0/24", "172.17.0.0/16"]
+    head = "  sl  local_address rem_address   st tx_queue rx_queue\n"
+    tcp = f"{head}   0: 810200C0:0016 070311AC:D431 01 0:0\n   1: 00000000:0016 00000000:0000 0A 0:0\n   2: 0100007F:0016 0100007F:D431 01 0:0\n"
+    mapped = f"{head}   0: 0000000000000000FFFF0000810200C0:0016 0000000000000000FFFF0000080311AC:D431 01 0:0\n"
+    assert facts.callers(tcp, mapped) == ["172.17.3.7", "172.17.3.8"]
+    assert facts.routes("") == [] and facts.callers("", "") == []
+
+
+def test_files_of_another_consul(tmp_path: Path) -> None:
+    assert facts.foreign_consul_files(str(tmp_path)) == []
+    for name in ("consul.json", "tokens.json", "operator.token", "tls/ca.json", "consul.hcl", "web.json", "consul.env", "consul.json.bak"):
+        write(tmp_path, f"etc/consul.d/{name}", "x")
+    assert facts.foreign_consul_files(str(tmp_path)) == ["/etc/consul.d/consul.hcl", "/etc/consul.d/web.json"]
+
+
+def test_a_unit_of_another_consul(tmp_path: Path) -> None:
+    root, unit = str(tmp_path), {"LoadState": "loaded", "FragmentPath": "/lib/systemd/system/consul.service"}
+    assert facts.foreign_consul_unit({"LoadState": "not-found"}, "/opt", root) == ""
+    assert facts.foreign_consul_unit(unit, "/opt", root) == "/lib/systemd/system/consul.service"
+    write(tmp_path, "usr/local/bin/consul", "a program of its own")
+    assert facts.foreign_consul_unit(unit, str(tmp_path / "opt"), root) == "/lib/systemd/system/consul.service"
+    write(tmp_path, "opt/consul/1.22.5/consul", "the platform's")
+    (tmp_path / "usr/local/bin/consul").unlink()
+    (tmp_path / "usr/local/bin/consul").symlink_to(tmp_path / "opt/consul/1.22.5/consul")
+    assert facts.foreign_consul_unit(unit, "/opt", root) == ""
+
+
 def test_name_servers_behind_the_stub_of_resolved(tmp_path: Path) -> None:
     write(tmp_path, "etc/resolv.conf", "search x\nnameserver 127.0.0.53\noptions edns0\n")
     assert facts.dns_servers(str(tmp_path)) == ["127.0.0.53"]
@@ -226,4 +261,3 @@ def test_this_machine() -> None:
     found = facts.gather()
     assert "127.0.0.1" in found["addresses"]
     assert found["memory_mb"] > 0
-    assert found["docker"] == {}

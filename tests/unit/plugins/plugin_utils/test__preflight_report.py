@@ -42,7 +42,7 @@ FACTS: dict[str, t.Any] = {
     "features": {"overlay": True, "bridge": True, "veth": True, "nat": None},
     "cgroups": ["cpu", "memory"],
     "proc_sys_read_only": False,
-    "docker": {"load": "loaded", "active": "active", "sub": "running", "result": "success", "snap": False, "reason": ""},
+    "docker": {"load": "loaded", "active": "active", "sub": "running", "result": "success", "engines": [], "reason": ""},
 }
 ARTIFACT = {"product": "consul", "version": "1.2.3", "installed": False, "url": "", "reason": ""}
 
@@ -130,7 +130,21 @@ def test_good_hosts() -> None:
         ),
         ({"docker": {"load": "masked", "active": "inactive"}}, "docker", "docker.service is masked; run: systemctl unmask docker."),
         ({"docker": {"load": "bad-setting", "active": "inactive"}}, "docker", "docker.service is not readable by systemd; see: systemctl status docker."),
-        ({"docker": {"load": "not-found", "active": "inactive", "snap": True}}, "docker", "n1 (192.0.2.1) runs Docker as a snap"),
+        (
+            {"consul": {"unit": "/lib/systemd/system/consul.service", "files": []}},
+            "consul",
+            "n1 (192.0.2.1): /lib/systemd/system/consul.service runs a Consul of another installation; end it (systemctl disable --now consul)",
+        ),
+        (
+            {"consul": {"unit": "", "files": ["/etc/consul.d/consul.hcl"]}},
+            "consul",
+            "n1 (192.0.2.1): /etc/consul.d/consul.hcl is not of this platform, whose agent does not read it; move what is to stay",
+        ),
+        (
+            {"consul": {"unit": "", "files": ["/etc/consul.d/a.hcl", "/etc/consul.d/b.json"]}},
+            "consul",
+            "n1 (192.0.2.1): /etc/consul.d/a.hcl and /etc/consul.d/b.json are not of this platform, whose agent does not read them",
+        ),
     ],
 )
 def test_one_host(facts: dict[str, t.Any], check: str, text: str) -> None:
