@@ -1,15 +1,17 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The registration engine: how soon a container is in the catalogue, what the engine costs when nothing happens, and how long it takes
-to look at everything."""
+"""The registration engine: how soon a container is in the catalogue, alone and among many that start or end at once,
+what the engine costs when nothing happens, and how long it takes to look at everything."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+import typing as t
 
 from bench import images
+from bench.bursts import burst, figures, joined
 from bench.consul import CatalogueWatch, Consul
 from bench.figures import Figure, Figures, Target
 from bench.lab import LABEL, PROGRAMS, Lab, LabError, look_at_instance, remove_instance, remove_instances, start_instance, wait_for
@@ -22,6 +24,8 @@ from bench.svg import Panel, Row
 STARTS, WARM_UPS = 30, 3
 IDLE_CONTAINERS, IDLE_SECONDS, SETTLE_SECONDS = 100, 60, 35
 RESTARTS, PERIODIC, HEALS = 5, 2, 3
+BURSTS, BURST_CONTAINERS, BURST_CLIENTS = 3, 60, 8
+BURST_SECONDS = 400
 START_TOGETHER = 4
 START_SECONDS_EACH = 5
 
@@ -29,8 +33,9 @@ UNIT = "registrator.service"
 FLOOR_UNIT = "bench-floor.service"
 FLOOR_PREFIX = "bench-floor-"
 SERVICE = "bench-containers"
+BURST_PREFIX = "bench-burst-"
 
-PARTS = ("start", "idle", "resync")
+PARTS = ("start", "burst", "idle", "resync")
 
 # Runs on the node: takes registrations away behind the engine's back.
 FORGET = """\
@@ -62,6 +67,32 @@ FIGURES = (
     Figure("registered_ratio_floor", "ratio", "median of engine / floor over the starts"),
     Figure("deregistered_from_command_median_ms", "ms", "from the moment at which `docker rm -f` was typed until the service has left the catalogue"),
     Figure("deregistered_from_command_p95_ms", "ms", "the same, 95th percentile"),
+    Figure("burst_containers", "containers", f"containers in each of {BURSTS} bursts, started and killed by {BURST_CLIENTS} Docker clients at a time"),
+    Figure(
+        "burst_start_median_ms",
+        "ms",
+        "from Docker's start event until a blocking query finds the service in the catalogue; median over all bursts",
+        Target("<=", 30),
+    ),
+    Figure("burst_start_p95_ms", "ms", "the same, 95th percentile"),
+    Figure("burst_start_worst_ms", "ms", "the same, the slowest of all", Target("<=", 150)),
+    Figure("burst_start_floor_median_ms", "ms", "the same starts, only forwarded to the agent: the least it can cost"),
+    Figure("burst_start_floor_worst_ms", "ms", "the same, the slowest of all"),
+    Figure("burst_start_above_floor_median_ms", "ms", "what the engine needs above that for the same container, median"),
+    Figure(
+        "burst_kill_median_ms",
+        "ms",
+        "from the end of the process (`FinishedAt`) until the service has left the catalogue; median over all bursts",
+        Target("<=", 10),
+    ),
+    Figure("burst_kill_p95_ms", "ms", "the same, 95th percentile"),
+    Figure("burst_kill_worst_ms", "ms", "the same, the slowest of all"),
+    Figure("burst_kill_floor_median_ms", "ms", "the same ends, only forwarded to the agent"),
+    Figure("burst_kill_floor_worst_ms", "ms", "the same, the slowest of all"),
+    Figure("burst_kill_above_floor_median_ms", "ms", "what the engine needs above that for the same container, median"),
+    Figure("burst_rss_before_mb", "MB", "resident memory (RSS) of the engine before the first burst"),
+    Figure("burst_rss_mb", "MB", "the same with all containers of the last burst", Target("<=", 42.5)),
+    Figure("burst_rss_after_mb", "MB", "the same after the last kill"),
     Figure("idle_containers", "containers", "registered containers on the node during the next three"),
     Figure(
         "idle_cpu_percent",
@@ -113,12 +144,26 @@ class RegistrationBench:
         self.node.run(f"rm -rf {DIRECTORY}")
         images.remove_images(self.lab)
 
+    @contextlib.contextmanager
+    def floor(self) -> t.Iterator[None]:
+        """Let the floor follow the same events for a while."""
+        self.node.put(f"{DIRECTORY}/event_floor.py", (PROGRAMS / "event_floor.py").read_text(encoding="utf-8"))
+        program = f"/usr/bin/python3 {DIRECTORY}/event_floor.py {LABEL}=1 {FLOOR_PREFIX}"
+        self.node.run(f"systemd-run --quiet --collect --unit={FLOOR_UNIT} {program}")
+        try:
+            yield
+        finally:
+            self.node.run(f"systemctl stop {FLOOR_UNIT}", check=False)
+
     # -- one container ----------------------------------------------------------------------------------------------------
 
     def part_start(self) -> None:
         """One container starts, and ends."""
-        self.node.put(f"{DIRECTORY}/event_floor.py", (PROGRAMS / "event_floor.py").read_text(encoding="utf-8"))
-        self.node.run(f"systemd-run --quiet --collect --unit={FLOOR_UNIT} /usr/bin/python3 {DIRECTORY}/event_floor.py {LABEL}=1 {FLOOR_PREFIX}")
+        with self.floor():
+            self.measure_starts()
+
+    def measure_starts(self) -> None:
+        """Start containers one after the other and remove each, beside the floor."""
         engine, command, floor, gone = [], [], [], []
         for number in range(-WARM_UPS, STARTS):
             name = f"bench-start-{number + WARM_UPS}"
@@ -135,18 +180,49 @@ class RegistrationBench:
                 command.append((seen - started.command_at) * 1000)
                 floor.append((floor_seen - instance.started_at) * 1000)
                 gone.append((left - began) * 1000)
-        self.node.run(f"systemctl stop {FLOOR_UNIT}")
-        figures = self.outcome.figures
         measured = {"registered_from_started": engine, "registered_from_command": command, "floor_from_started": floor, "deregistered_from_command": gone}
         for name, samples in measured.items():
             summary = self.outcome.add_series(name, "ms", samples).summary()
-            figures.set(f"{name}_median_ms", summary.median)
-            figures.set(f"{name}_p95_ms", summary.p95)
-        figures.set("registered_ratio_floor", paired_ratio(engine, floor))
+            self.outcome.figures.set(f"{name}_median_ms", summary.median)
+            self.outcome.figures.set(f"{name}_p95_ms", summary.p95)
+        self.outcome.figures.set("registered_ratio_floor", paired_ratio(engine, floor))
         rows = [Row("engine", engine, "platform"), Row("only forwarding the event", floor, "bound")]
         self.outcome.panels.append(Panel("Container started → in the catalogue", "ms", rows))
         rows = [Row("docker run → in", command, "platform"), Row("docker rm -f → out", gone, "platform")]
         self.outcome.panels.append(Panel("From the typed command", "ms", rows))
+
+    # -- many at once -----------------------------------------------------------------------------------------------------
+
+    def run_burst(self, *order: str) -> dict[str, t.Any]:
+        """Start or kill all containers of a burst at once; returns what happened when."""
+        words = (str(BURST_CONTAINERS), str(BURST_CLIENTS), f"{LABEL}=1", BURST_PREFIX, FLOOR_PREFIX)
+        report: dict[str, t.Any] = self.node.program("burst.py", *order, *words, timeout=BURST_SECONDS)
+        return report
+
+    def part_burst(self) -> None:
+        """Many containers start at once, and are killed at once."""
+        measured = self.outcome.figures
+        measured.set("burst_containers", BURST_CONTAINERS)
+        measured.set("burst_rss_before_mb", self.engine()["rss"] / 1e6)
+        starts, kills, held = [], [], 0
+        with self.floor():
+            for number in range(self.options.few(BURSTS)):
+                self.options.say(f"burst {number + 1}: {BURST_CONTAINERS} starts and kills")
+                starts.append(burst(self.run_burst("start", images.SMALL), BURST_CONTAINERS))
+                held = self.engine()["rss"]
+                kills.append(burst(self.run_burst("kill", "-"), BURST_CONTAINERS))
+        measured.set("burst_rss_mb", held / 1e6)
+        measured.set("burst_rss_after_mb", self.engine()["rss"] / 1e6)
+        for name, title, found in (
+            ("burst_start", f"{BURST_CONTAINERS} containers start at once → in the catalogue", joined(starts)),
+            ("burst_kill", f"{BURST_CONTAINERS} containers are killed at once → out of it", joined(kills)),
+        ):
+            for figure, value in figures(name, found).items():
+                measured.set(figure, value)
+            self.outcome.add_series(name, "ms", found.engine)
+            self.outcome.add_series(f"{name}_floor", "ms", found.floor)
+            rows = [Row("engine", found.engine, "platform"), Row("only forwarding the event", found.floor, "bound")]
+            self.outcome.panels.append(Panel(title, "ms", rows))
 
     # -- many containers --------------------------------------------------------------------------------------------------
 
@@ -184,11 +260,11 @@ class RegistrationBench:
         after, ended = self.engine(), time.monotonic()
         if before["pid"] != after["pid"]:
             raise LabError(f"{UNIT} on {self.node.name} was started anew while it should have been idle: see journalctl -u {UNIT}")
-        figures = self.outcome.figures
-        figures.set("idle_containers", self.running)
-        figures.set("idle_cpu_percent", (after["cpu_ns"] - before["cpu_ns"]) / (ended - began) / 1e7)
-        figures.set("idle_rss_mb", after["rss"] / 1e6)
-        figures.set("idle_pss_mb", after["pss"] / 1e6)
+        measured = self.outcome.figures
+        measured.set("idle_containers", self.running)
+        measured.set("idle_cpu_percent", (after["cpu_ns"] - before["cpu_ns"]) / (ended - began) / 1e7)
+        measured.set("idle_rss_mb", after["rss"] / 1e6)
+        measured.set("idle_pss_mb", after["pss"] / 1e6)
 
     def part_resync(self) -> None:
         """How long it takes to look at everything."""
@@ -198,7 +274,7 @@ class RegistrationBench:
         except LabError as error:
             self.outcome.note(f"The resync was not measured: this Docker engine did not start {wanted} containers ({error}).")
             return
-        figures = self.outcome.figures
+        measured = self.outcome.figures
         restarts, first = [], []
         for _ in range(RESTARTS):
             words = self.node.run(f"date +%s.%N; systemctl restart {UNIT} && registrator status --wait 120 >/dev/null && date +%s.%N", timeout=180).split()
@@ -210,10 +286,10 @@ class RegistrationBench:
             wait_for(lambda seen=count: self.metric("syncs_total") > seen, 120, "a periodic comparison", pause=0.5)  # type: ignore[misc]
             periodic.append(self.metric("last_sync_duration_seconds") * 1000)
         heals = [self.heal() for _ in range(HEALS)]
-        figures.set("resync_containers", wanted)
+        measured.set("resync_containers", wanted)
         for name, samples in {"resync_restart": restarts, "resync_first": first, "resync_periodic": periodic, "heal": heals}.items():
-            figures.set(f"{name}_median_ms", self.outcome.add_series(name, "ms", samples).summary().median)
-        figures.set("resync_rss_mb", self.engine()["rss"] / 1e6)
+            measured.set(f"{name}_median_ms", self.outcome.add_series(name, "ms", samples).summary().median)
+        measured.set("resync_rss_mb", self.engine()["rss"] / 1e6)
         rows = [
             Row("periodic comparison", periodic, "platform"),
             Row("first comparison", first, "platform"),
@@ -235,8 +311,8 @@ def run(lab: Lab, options: Options) -> Outcome:
     """Run the suite, or some parts of it."""
     bench = RegistrationBench(lab, options)
     bench.outcome.settings.update(
-        starts=STARTS, warm_up=f"the first {WARM_UPS} starts are not counted", idle_seconds=IDLE_SECONDS, containers=options.containers
+        starts=STARTS, bursts=BURSTS, warm_up=f"the first {WARM_UPS} starts are not counted", idle_seconds=IDLE_SECONDS, containers=options.containers
     )
-    parts = {"start": bench.part_start, "idle": bench.part_idle, "resync": bench.part_resync}
+    parts = {"start": bench.part_start, "burst": bench.part_burst, "idle": bench.part_idle, "resync": bench.part_resync}
     options.run(bench.set_up, parts, bench.tear_down)
     return bench.outcome
