@@ -60,6 +60,7 @@ STAGES: dict[str, Stage] = {
     "lint": Stage("tools/lint/run", ("python",), tests=False),
     "unit": Stage("tools/test/pytest unit tests/unit", ("python",), tests=True),
     "install": Stage("tools/test/pytest install tests/install", ("python",), tests=True),
+    "playbooks": Stage("tools/test/pytest playbooks tests/playbooks", ("python",), tests=True),
     "render": Stage("tools/test/pytest render tests/render tests/apply tests/agent", ("python", "artifacts"), tests=True),
     "fuzz": Stage("tools/test/pytest fuzz tests/fuzz", ("python", "artifacts"), tests=True),
     "default": Stage("tools/test/scenario default", SETUP, nodes=True, tests=True),
@@ -93,9 +94,9 @@ GOALS: dict[str, tuple[str, ...]] = {
     "bundle": ("bundle-tar",),
     "demo": ("demo-acceptance",),
     "check": ("lint", "unit"),
-    "test": ("lint", "unit", "install", "render", "fuzz", "default", "rejected-input", "artifact"),
+    "test": ("lint", "unit", "playbooks", "install", "render", "fuzz", "default", "rejected-input", "artifact"),
     "test-all": (
-        *("lint", "unit", "install", "render", "fuzz", "default", "rejected-input", "artifact"),
+        *("lint", "unit", "playbooks", "install", "render", "fuzz", "default", "rejected-input", "artifact"),
         *("day2", "secure", "grow", "trixie", "bullseye", "bundle-site", "wan", "faults"),
     ),
 }

@@ -193,7 +193,7 @@ class DnsBench:
             return
         self.node.run(f"rm -f {RESOLVED_FILE}")
         limit = ("--tags", "resolvconf_dns", "--limit", self.node.name)
-        play("playbooks/uninstall.yml", self.lab.name, self.network, *limit, variables={"uninstall_packages": True})
+        play("playbooks/uninstall.yml", self.lab.name, self.network, *limit, variables={"uninstall_packages": True, "confirm_datacenter": "dc1"})
         play("site.yml", self.lab.name, self.network, *limit)
         if self.resolver() != self._resolver_before:
             self.outcome.note(f"{RESOLV_CONF} of {self.node.name} is not what it was before: it was {self._resolver_before!r}, and is {self.resolver()!r}.")

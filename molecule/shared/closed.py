@@ -62,6 +62,8 @@ class Control:
 
     def play(self, playbook: str, *arguments: str, **variables: t.Any) -> lab.Play:
         """Run a playbook of the bundle."""
+        if Path(playbook).stem in lab.DESTRUCTIVE:
+            variables = {"confirm_datacenter": "dc1", **variables}
         extra = f" --extra-vars '{json.dumps(variables)}'" if variables else ""
         run = self.shell(f". .venv/bin/activate && ansible-playbook {playbook} -i {HOME}/site {' '.join(arguments)}{extra}")
         print(f"{playbook} {' '.join(arguments)}: {run.seconds:.0f} s, {run.changed} changes")

@@ -24,6 +24,8 @@ FURTHER = {f"consul-{number}": f"{NETWORK}.{128 + number}" for number in (4, 5)}
 EDGES = ("consul-1", "consul-2")
 #: Where the playbooks keep the secrets of a secure site.
 SECRETS = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", str(ROOT / "build"))) / "secrets"
+#: Playbooks that destroy something, and want the name of the datacenter.
+DESTRUCTIVE = ("uninstall", "restore", "recover_quorum", "remove_node")
 #: The name server of the containers' network knows the containers: for the platform it is the site's own one.
 PUBLIC_NAMES = [f"{NAME}-{node}.{NAME}" for node in NODES]
 
@@ -100,6 +102,7 @@ def play(
         "platform_artifact_mirror": MIRROR,
         "platform_secrets_directory": str(SECRETS),
         "platform_public_names": PUBLIC_NAMES,
+        **({"confirm_datacenter": "dc1"} if Path(playbook).stem in DESTRUCTIVE else {}),
         **(variables or {}),
     }
     command = ["ansible-playbook", playbook, "-i", str(inventory), "--extra-vars", json.dumps(extra), *arguments]

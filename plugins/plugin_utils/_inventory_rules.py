@@ -32,8 +32,9 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        # A host's name keeps its letters.
-        first = self.message[:1] if self.host else self.message[:1].upper()
+        # The name of a host, a variable or an option keeps its letters.
+        named = self.host or not self.message.partition(" ")[0].isalpha()
+        first = self.message[:1] if named else self.message[:1].upper()
         return f"{first}{self.message[1:]}; {self.remedy}."
 
 

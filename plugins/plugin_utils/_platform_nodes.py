@@ -21,9 +21,8 @@ def platform_nodes(groups: t.Mapping[str, t.Sequence[str]], hostvars: t.Mapping[
     hosts = list(dict.fromkeys(host for group in GROUPS for host in members[group]))
 
     def consul(host: str) -> str:
-        if host in members["consul_servers"]:
-            return "server"
-        return "client" if host in members["consul_clients"] else "none"
+        found = [kind for kind, group in (("server", "consul_servers"), ("client", "consul_clients")) if host in members[group]]
+        return "both" if len(found) == 2 else "".join(found) or "none"
 
     return [
         {

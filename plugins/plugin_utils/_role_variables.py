@@ -61,7 +61,13 @@ def load_roles(roles: Path) -> dict[str, RoleSpec]:
 
 
 def owner(name: str, specs: Iterable[RoleSpec]) -> RoleSpec | None:
-    """The one whose variable this is: the longest prefix wins, so that consul_template_x is not one of a role named consul."""
+    """Return whose variable this is.
+
+    Whoever lists the very name comes first; then the longest prefix wins, so that consul_template_x is not one of a role named consul.
+    """
+    specs = list(specs)
+    if listed := next((spec for spec in specs if name in spec.options), None):
+        return listed
     return max((spec for spec in specs if name.startswith(spec.prefix)), key=lambda spec: len(spec.prefix), default=None)
 
 

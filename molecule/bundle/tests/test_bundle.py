@@ -146,5 +146,5 @@ def test_uninstalled_hosts_know_nothing_of_the_bundle(site: Control) -> None:
         assert lab.run(node, "find /var/lib /etc/apt/sources.list.d /etc/apt/preferences.d /var/lib/apt/lists -maxdepth 1 -name '*trinode*'") == ""
         known = dict(line.split() for line in lab.run(node, "dpkg-query -W -f '${Package} ${db:Status-Status}\\n'").splitlines())
         assert known.get("docker.io", "not-installed") == "not-installed"
-    run = site.well("playbooks/uninstall.yml", "--tags package_mirror", uninstall_everything=True)
+    run = site.well("playbooks/remove_package_mirror.yml")
     assert run.changed == 0, run.changes()

@@ -25,3 +25,9 @@ def test_every_host_once_with_all_that_it_does() -> None:
 
 def test_missing_groups_are_empty() -> None:
     assert platform_nodes({}, {}) == []
+
+
+def test_a_host_in_both_groups_is_both() -> None:
+    """The preflight names it; as one of the two, the other group would be ignored without a word."""
+    groups = {"consul_servers": ["a.example", "b"], "consul_clients": ["b"]}
+    assert [node["consul"] for node in platform_nodes(groups, HOSTVARS)] == ["server", "both"]

@@ -1,0 +1,187 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every playbook requires of the inventory and of its command line before it reads or writes anything.
+
+Private to the collection, pure but for the existence of inventory sources.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Problem
+from ansible_collections.trinode.platform.plugins.plugin_utils._platform_nodes import GROUPS
+from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import distance
+
+SECURE = "secure"
+OPEN = "open"
+# A site without clients leaves the group out. The others are there, if need be without hosts, so that a misspelt one is noticed.
+REQUIRED_GROUPS = ("consul_servers", "docker_hosts", "edge")
+# The playbooks and the roles of one site rely on one value of each of these.
+SITE_WIDE = (
+    "platform_security",
+    "platform_datacenter",
+    "platform_domain",
+    "platform_edge_domain",
+    "platform_secrets_directory",
+    "platform_protected_services",
+    "platform_wan_datacenters",
+    "platform_prepared_queries",
+)
+REQUIRED = {
+    "platform_address": "set it to the address under which the other nodes reach this host",
+    "platform_datacenter": "set it in group_vars/all.yml, for example: platform_datacenter: dc1",
+    "platform_domain": "set it in group_vars/all.yml, for example: platform_domain: consul",
+    "platform_edge_domain": "set it in group_vars/all.yml, for example: platform_edge_domain: apps.hospital.example",
+    "platform_artifact_mirror": ("set it in group_vars/all.yml, for example: platform_artifact_mirror: https://releases.hashicorp.com"),
+}
+# Letters by which a misspelt group differs from the one that is meant.
+_GROUP_TYPO = 2
+# Parts of a limit that are no plain name: a file, an expression, a pattern or an index.
+_PATTERN = re.compile(r"[@~*?\[]")
+_INVENTORY_OPTION = re.compile(r"-[bvkKCDJ]*i|--inv")
+
+
+def words(items: Iterable[str]) -> str:
+    """Join names as a sentence does."""
+    return " and ".join(", ".join(items).rsplit(", ", 1))
+
+
+def inventory_option(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Return whether the caller named an inventory, instead of getting the one of an ansible.cfg."""
+    return bool(environment.get("ANSIBLE_INVENTORY")) or any(_INVENTORY_OPTION.match(argument) for argument in arguments)
+
+
+def source_problems(sources: Sequence[str]) -> Iterator[Problem]:
+    """Find inventories that do not exist; Ansible only warns of them."""
+    for source in sources:
+        if "," not in source and not os.path.exists(source):
+            yield Problem("", "inventory", f"the inventory {source} does not exist", "correct -i")
+
+
+def group_problems(groups: Mapping[str, Sequence[str]], sources: Sequence[str]) -> Iterator[Problem]:
+    """Find missing and misspelt groups."""
+    where = words(sources) or "no inventory"
+    if not any(groups.get(group) for group in GROUPS):
+        yield Problem(
+            "",
+            "groups",
+            f"the inventory ({where}) has no host in the groups {words(GROUPS)}",
+            "name the right inventory with -i, or put the hosts into these groups",
+        )
+    else:
+        for group in REQUIRED_GROUPS:
+            if group not in groups:
+                yield Problem(
+                    "",
+                    "groups",
+                    f"the inventory ({where}) has no group {group}",
+                    f"add it to the inventory; '{group}:' without hosts says that there are none",
+                )
+    for name in sorted(set(groups) - {"all", "ungrouped", *GROUPS}):
+        meant = min(GROUPS, key=lambda group: distance(name, group, _GROUP_TYPO))
+        hosts = [host for host in groups[name] if host not in (groups.get(meant) or ())]
+        if distance(name.replace("-", "_"), meant, _GROUP_TYPO) <= _GROUP_TYPO and hosts:
+            yield Problem(
+                "",
+                "groups",
+                f"the inventory ({where}) has {words(hosts)} in the group {name}, which the platform does not know",
+                f"did you mean {meant}? Otherwise give it a name that differs more",
+            )
+
+
+def empty_group_problem(group: str) -> Problem:
+    """Return the problem of a playbook for a group that has no host."""
+    return Problem("", "groups", f"the inventory has no host in the group {group}", f"put a host into {group}; there is nothing to do without")
+
+
+def limit_hosts(limit: str, groups: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether a limit can leave a host of the platform."""
+    known = {*GROUPS, "all", *(host for group in GROUPS for host in groups.get(group) or ())}
+    parts = [part.strip() for part in re.split(r"[,:]", limit)]
+    return not limit or any(part in known or part.startswith("!") or _PATTERN.search(part) for part in parts)
+
+
+def limit_problems(limit: str, groups: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Find names in --limit that nothing has: Ansible ignores them, and runs with the rest of the hosts."""
+    known = {*groups, *(host for hosts in groups.values() for host in hosts)}
+    for part in re.split(r"[,:]", limit):
+        name = part.strip().lstrip("!&")
+        if name and not _PATTERN.search(name) and name not in known:
+            yield Problem("", "limit", f"--limit names {name}, which is neither a host nor a group of the inventory", "correct --limit")
+
+
+def security_fault(value: t.Any) -> str:
+    """Return why a value of platform_security is not one; empty when it is."""
+    if isinstance(value, str) and value in (SECURE, OPEN):
+        return ""
+    return f"is {str(value)!r}, which is neither 'secure' nor 'open'"
+
+
+SECURITY_REMEDY = "write platform_security: secure, or open for a site without TLS and tokens"
+
+
+def confirmation_problem(action: str, given: t.Any, datacenters: Sequence[str]) -> Problem | None:
+    """Return why a playbook that destroys something may not run here."""
+    names = words(sorted(set(datacenters))) or "the inventory's platform_datacenter"
+    if given is None or given == "":
+        return Problem(
+            "",
+            "confirmation",
+            f"{action} was not confirmed; this inventory is the site {names}",
+            f"add -e confirm_datacenter={names}, if that is the site you mean",
+        )
+    if set(datacenters) != {str(given)}:
+        return Problem(
+            "",
+            "confirmation",
+            f"{action} was confirmed for the site {str(given)!r}, but this inventory is the site {names}",
+            "name the right inventory with -i, or correct confirm_datacenter",
+        )
+    return None
+
+
+def explicit_problem(action: str, sources: Sequence[str]) -> Problem:
+    """Return the problem of a playbook that destroys something and was called without an inventory."""
+    return Problem(
+        "",
+        "confirmation",
+        f"{action} needs an inventory that you name; {words(sources)} is only the default of ansible.cfg",
+        f"add -i {sources[0] if sources else 'INVENTORY'}, if that is the site you mean",
+    )
+
+
+def agreement_problems(values: Mapping[str, Mapping[str, t.Any]]) -> Iterator[Problem]:
+    """Find site-wide variables that differ from host to host.
+
+    Args:
+        values: by host, the value of each variable that is defined for it.
+    """
+    for name in SITE_WIDE:
+        hosts: dict[str, list[str]] = {}
+        for host, own in values.items():
+            hosts.setdefault(repr(own.get(name)), []).append(host)
+        if len(hosts) > 1:
+            found = "; ".join(f"{'no value' if value == 'None' else value} on {words(names)}" for value, names in hosts.items())
+            yield Problem("", "variable", f"{name} differs from host to host: {found}", "set it once, in group_vars/all.yml")
+
+
+def missing_problems(values: Mapping[str, Mapping[str, t.Any]], failed: Mapping[str, Mapping[str, str]]) -> Iterator[Problem]:
+    """Find required variables that a host does not have, or whose value cannot be evaluated.
+
+    Args:
+        values: by host, the value of each variable that is defined for it.
+        failed: by host, why the value of a variable cannot be evaluated.
+    """
+    joined: dict[tuple[str, str], list[str]] = {}
+    for host, own in values.items():
+        for name, remedy in REQUIRED.items():
+            if name not in own and name not in failed.get(host, {}):
+                joined.setdefault((name, remedy), []).append(host)
+    for (name, remedy), hosts in joined.items():
+        check = "address" if name == "platform_address" else "variable"
+        yield Problem(hosts[0], check, f"{words(hosts)}: {name} is not set", remedy)

@@ -1,0 +1,147 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Between the rules for variables and Ansible: where a variable was written, and what its value is. Private to the collection."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import (
+    RoleSpec,
+    owner,
+    unknown_variables,
+    without_requirements,
+)
+from ansible_collections.trinode.platform.plugins.plugin_utils._variable_types import type_fault
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+# A value that needs one of these may be right although it cannot be known before the first task on the host.
+_LATER = ("ansible_facts", "ansible_local", "hostvars", "lookup(", "query(", "q(")
+_CHECK = "variable"
+
+
+def origin(*values: t.Any) -> str:
+    """Return the file and line in which a variable was written, when Ansible remembers them."""
+    try:
+        from ansible._internal._datatag._tags import Origin
+    except ImportError:
+        return ""
+    for value in values:
+        tag = Origin.get_tag(value)
+        if tag is not None and tag.path:
+            path = os.path.relpath(tag.path)
+            path = tag.path if path.startswith("../..") else path
+            return f"{path}:{tag.line_num}" if tag.line_num else str(path)
+        if tag is not None and tag.description:
+            return str(tag.description).strip("<>")
+    return ""
+
+
+def shown(name: str, *values: t.Any) -> str:
+    """Return a variable's name with the place where it was written."""
+    where = origin(*values)
+    return f"{name} ({where})" if where else name
+
+
+_UNDEFINED = re.compile(r"'([A-Za-z_]\w*)' is undefined")
+
+
+def undefined_remedy(error: Exception) -> str:
+    """Return what to do about a value that refers to a variable that is not there."""
+    found = _UNDEFINED.search(str(error))
+    return f"set {found[1]} for it, or correct its value" if found else "correct its value"
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of an error."""
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def role_defaults(loader: t.Any, specs: Sequence[RoleSpec]) -> dict[str, t.Any]:
+    """Return the defaults of the roles, to which a value may refer before the role is loaded."""
+    values: dict[str, t.Any] = {}
+    for spec in specs:
+        path = ROLES / spec.name / "defaults" / "main.yml"
+        if spec.others and path.is_file():
+            values.update(loader.load_from_file(str(path), trusted_as_template=True) or {})
+    return values
+
+
+class VariableCheck:
+    """Compares what is defined for a host with what the roles know.
+
+    Args:
+        specs: the variables of all roles, and of everything else that has a specification.
+        wanted: the names of the specifications that count.
+        ignored: patterns of names that belong to other software.
+        defaults: the defaults of the roles.
+    """
+
+    def __init__(self, specs: Sequence[RoleSpec], wanted: set[str], ignored: Sequence[str], defaults: Mapping[str, t.Any]) -> None:
+        self._specs = specs
+        self._wanted = wanted
+        self._ignored = ignored
+        self._defaults = defaults
+
+    def problems(self, defined: Mapping[str, t.Any], templar: t.Any) -> list[dict[str, str]]:
+        """Return what is wrong with the variables of one host, as check, message and remedy."""
+        # A fact that a role reported is not input, even where facts are injected as variables.
+        facts = defined.get("ansible_facts") or {}
+        named = {str(name): (name, value) for name, value in defined.items() if name not in facts}
+        return [*self._unknown(named), *self._wrong(named, templar)]
+
+    def _unknown(self, named: Mapping[str, tuple[t.Any, t.Any]]) -> list[dict[str, str]]:
+        problems = []
+        for one in unknown_variables(named, self._specs, self._ignored):
+            if one.role and one.role not in self._wanted:
+                continue
+            whose = "" if not one.role else (" of the platform" if one.role == "platform" else f" of the role {one.role}")
+            remedy = f"did you mean {one.nearest}? Otherwise remove it" if one.nearest else "remove it"
+            problems.append(_problem(f"{shown(one.name, *named[one.name])} is no variable{whose}", remedy))
+        return problems
+
+    def _wrong(self, named: Mapping[str, tuple[t.Any, t.Any]], templar: t.Any) -> list[dict[str, str]]:
+        problems = []
+        for name, (key, raw) in sorted(named.items()):
+            spec = owner(name, self._specs)
+            if spec is None or spec.name not in self._wanted or name not in spec.options:
+                continue
+            where = shown(name, raw, key)
+            try:
+                value = templar.template(raw)
+            except AnsibleUndefinedVariable as error:
+                if not any(word in str(raw) for word in _LATER):
+                    problems.append(_problem(f"{where} cannot be evaluated: {reason(error)}", undefined_remedy(error)))
+                continue
+            except AnsibleError as error:
+                problems.append(_problem(f"{where} cannot be evaluated: {reason(error)}", "correct its value"))
+                continue
+            problems += self._value_problems(where, name, value, spec)
+        return problems
+
+    def _value_problems(self, where: str, name: str, value: t.Any, spec: RoleSpec) -> list[dict[str, str]]:
+        if value is None and name in self._defaults and self._defaults[name] is None:
+            return []
+        options = without_requirements({name: spec.options[name]})
+        if fault := type_fault(value, options[name]):
+            return [_problem(f"{where} {fault.message}", fault.remedy)]
+        readme = f"see the README of the role {spec.name}" if spec.name not in ("platform", "playbooks") else "correct its value"
+        found = []
+        for message in ArgumentSpecValidator(options).validate({name: value}).error_messages:
+            # The message may hold the value.
+            secret = "its value is not of the type or among the choices of the variable"
+            text = secret if options[name].get("no_log") else " ".join(message.split())
+            found.append(_problem(f"{where} is wrong: {text.rstrip('.')}", readme))
+        return found
+
+
+def _problem(message: str, remedy: str) -> dict[str, str]:
+    return {"check": _CHECK, "message": message, "remedy": remedy}

@@ -1,0 +1,149 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every playbook refuses wrong values of every security variable, whatever the command line leaves out."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+import yaml
+from control_node import ARGUMENTS, PLAYBOOKS, ROOT, Control, inventory
+
+#: A way to get the weaker thing by mistake: variables of the inventory, and what the report says.
+MISTAKES: dict[str, tuple[dict[str, t.Any], str]] = {
+    "a capital letter": ({"platform_security": "Secure"}, "platform_security (site/hosts.yml:3) is 'Secure', which is neither"),
+    "another word": ({"platform_security": "tls"}, "is 'tls', which is neither"),
+    "an open one with a blank": ({"platform_security": "open "}, "is 'open ', which is neither"),
+    "no value": ({"platform_security": None}, "is 'None', which is neither"),
+    "an empty value": ({"platform_security": ""}, "is '', which is neither"),
+    "a truth value": ({"platform_security": False}, "is 'False', which is neither"),
+    "an unset variable": ({"platform_security": "{{ the_form }}"}, "platform_security (site/hosts.yml:3) cannot be evaluated"),
+    "another name": ({"platform_securty": "secure"}, "did you mean platform_security?"),
+    "the internal name": ({"platform_secure": False}, "platform_secure (site/hosts.yml:3) is no variable of the platform"),
+    "one service": ({"platform_protected_services": "billing"}, 'is "billing" (a text), but must be a list; write ["billing"]'),
+    "services without a value": ({"platform_protected_services": None}, "platform_protected_services (site/hosts.yml:3) has no value"),
+    "services, misspelt": ({"platform_protected_service": ["billing"]}, "did you mean platform_protected_services?"),
+    "a certificate's key": ({"platform_consul_certificates": {"ca": "/a", "certificat": "/b", "key": "/c"}}, "certificat"),
+    "no certificates": ({"platform_consul_certificates": "own"}, 'is "own" (a text), but must be a dictionary'),
+    "one certificate": ({"platform_tls_certificates": {"name": "apps"}}, "is a dictionary, but must be a list"),
+    "an open edge": ({"platform_edge": "open"}, 'is "open" (a text), but must be a dictionary'),
+    "a token that is a number": ({"registrator_consul_token": 1.5}, "registrator_consul_token"),
+}
+
+
+#: A task that comes after the preflight and is no include.
+LATER = yaml.safe_load((ROOT / "playbooks" / "site.yml").read_text(encoding="utf-8"))[0]["post_tasks"][0]["name"]
+
+
+def site(**variables: t.Any) -> dict[str, t.Any]:
+    content = inventory()
+    content["all"]["vars"] = {**variables, **content["all"]["vars"]}
+    return content
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_every_playbook_refuses_all_of_them_at_once(control: Control, playbook: str) -> None:
+    """One host has each mistake that the others do not hide, so one run shows all of them."""
+    content = inventory()
+    merged: dict[str, t.Any] = {}
+    for variables, _text in MISTAKES.values():
+        for name, value in variables.items():
+            merged.setdefault(name, value)
+    content["all"]["vars"].update(merged)
+    control.write(content)
+    outcome = control.play(playbook, *ARGUMENTS.get(playbook, []))
+    outcome.refused("is 'Secure', which is neither 'secure' nor 'open'", *merged)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_each_mistake_is_one_sentence(control: Control, mistake: str) -> None:
+    variables, text = MISTAKES[mistake]
+    control.write(site(**variables))
+    outcome = control.play("rotate_tokens.yml")
+    outcome.refused("consul-1, consul-2 and consul-3: ", text)
+    assert outcome.report.startswith("1 problem."), outcome.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--tags", "edge"],
+        ["--skip-tags", "always,preflight"],
+        ["--start-at-task", LATER],
+        ["--limit", "consul-2"],
+        ["--check"],
+        ["--limit", "consul-3", "--tags", "registrator", "--skip-tags", "always"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_on_the_command_line_leaves_the_check_out(control: Control, arguments: list[str]) -> None:
+    control.write(site(platform_security="Open"))
+    control.play("site.yml", *arguments).refused("is 'Open', which is neither")
+
+
+def test_extra_variables_are_checked(control: Control) -> None:
+    control.play("drain.yml", "--limit", "consul-1", "-e", "platform_security=Secure").refused("(CLI option '-e') is 'Secure'")
+    control.play("drain.yml", "--limit", "consul-1", "-e", "platform_secure=false").refused("platform_secure (CLI option '-e') is no variable")
+
+
+@pytest.mark.parametrize("name", ["uninstall_everything", "uninstall_packages", "drain_last_instances", "remove_dead", "remove_last_servers"])
+def test_a_confirmation_is_true_or_false(control: Control, name: str) -> None:
+    control.play("undrain.yml", "-e", f"{name}=ture").refused(f"{name} (CLI option '-e') is wrong", "'ture'")
+
+
+def test_hosts_agree_about_the_form(control: Control) -> None:
+    content = inventory()
+    content["all"]["children"]["consul_servers"]["hosts"]["consul-2"]["platform_security"] = "open"
+    control.write(content)
+    control.play("backup.yml").refused("platform_security differs from host to host: no value on consul-1 and consul-3; 'open' on consul-2")
+
+
+def test_both_forms_and_the_default_pass_the_check(control: Control) -> None:
+    """The next thing is the connection: what is refused above is not refused for another reason."""
+    for variables in ({}, {"platform_security": "secure"}, {"platform_security": "open"}):
+        control.write(site(**variables))
+        outcome = control.play("backup.yml")
+        assert "Preflight found" not in outcome.output, outcome.output
+        assert outcome.calls, outcome.output
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_every_play_has_its_variables_from_the_check(playbook: str) -> None:
+    """Ansible skips a file of vars_files whose name it cannot evaluate, so nothing else may decide."""
+    text = (ROOT / "playbooks" / playbook).read_text(encoding="utf-8")
+    plays = text.count("\n  hosts:")
+    assert plays, playbook
+    assert text.count("\n  vars_files:") == plays
+    checked = text.count("trinode.platform.checked_site")
+    assert checked + text.count("*vars_files") == plays
+    assert "platform_security |" not in text
+
+
+def test_only_the_check_reads_platform_security() -> None:
+    for folder in ("playbooks", "roles"):
+        for path in (ROOT / folder).rglob("*.yml"):
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+                code = line.partition("#")[0]
+                assert not ("{{" in code and "platform_security" in code.partition("{{")[2]), f"{path}:{number}: {line}"
+
+
+@pytest.mark.parametrize(
+    "inventory",
+    ["inventories/hospital", "inventories/demo", "molecule/wan/sites/dc1.yml", "molecule/wan/sites/dc2.yml"],
+)
+def test_the_inventories_of_the_project_pass(control: Control, inventory: str) -> None:
+    outcome = control.play(
+        "site.yml",
+        inventory=str(ROOT / inventory),
+        environment={"LAB_NETWORK": "192.0.2", "ARTIFACT_MIRROR": "/nowhere"},
+        variables={
+            "ansible_connection": "ssh",
+            "hospital_network": "192.0.2",
+            "platform_artifact_mirror": "/nowhere",
+            "platform_secrets_directory": str(control.site / "secrets"),
+        },
+    )
+    assert "[ERROR]: Preflight found" not in outcome.output, outcome.output
+    assert outcome.calls, outcome.output
