@@ -56,6 +56,7 @@ HTTP = {
     "location": (
         rf"        proxy_pass http://(?P<pass>{UPSTREAM}|\$edge_upstream);",
         r"        proxy_http_version 1\.1;",
+        r"        proxy_set_header Authorization \$http_authorization;",
         r"        proxy_set_header (?:Host|Connection|Upgrade|X-Real-IP|X-Forwarded-(?:For|Proto|Host)|X-Request-ID) \$[a-z_]+;",
         r'        proxy_set_header [A-Za-z0-9-]+ "";',
         r"        proxy_headers_hash_(?:max_size 1024|bucket_size 128);",

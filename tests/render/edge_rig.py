@@ -324,7 +324,8 @@ class Backends:
         self.directory = directory
         self.servers: list[t.Any] = []
 
-    def _run(self, server: t.Any, identity: str) -> t.Any:
+    def serve(self, server: t.Any, identity: str) -> t.Any:
+        """Run a server until the test ends."""
         server.identity = identity
         server.seen = []
         server.connections = 0
@@ -336,13 +337,13 @@ class Backends:
         return server
 
     def http(self, identity: str) -> t.Any:
-        return self._run(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler), identity)
+        return self.serve(http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler), identity)
 
     def echo(self, identity: str) -> t.Any:
-        return self._run(_Threading(("127.0.0.1", 0), _Echo), identity)
+        return self.serve(_Threading(("127.0.0.1", 0), _Echo), identity)
 
     def closing(self, identity: str) -> t.Any:
-        return self._run(_Threading(("127.0.0.1", 0), _Closing), identity)
+        return self.serve(_Threading(("127.0.0.1", 0), _Closing), identity)
 
     def tls(self, identity: str, host: str) -> tuple[t.Any, Path]:
         """A TLS echo with a certificate of its own, and that certificate."""
@@ -356,7 +357,7 @@ class Backends:
                 connection.settimeout(10)
                 return context.wrap_socket(connection, server_side=True), address
 
-        return self._run(Server(("127.0.0.1", 0), _Echo), identity), certificate
+        return self.serve(Server(("127.0.0.1", 0), _Echo), identity), certificate
 
     def stop(self) -> None:
         for server in self.servers:

@@ -55,6 +55,7 @@ ACCEPTED = [
     ("cleared_headers", [], ()),
     ("cleared_headers", ["X-Site", "X-Site"], ("X-Site",)),
     ("underscore_headers", True, True),
+    ("unshared_services", ["Portal_2"], ("Portal_2",)),
 ]
 
 # certificates, what the check makes of them
@@ -132,6 +133,7 @@ REFUSED = [
     ("cleared_headers", ["x_site"], "cleared_headers[0]: 'x_site' is not allowed"),
     ("cleared_headers", ["x-forwarded-for"], "cleared_headers[0]: 'x-forwarded-for' is not allowed, it must be a header that the edge does"),
     ("cleared_headers", ["X-Site", "x-site"], "cleared_headers[1]: 'x-site' is not allowed, cleared_headers[0] is the same header"),
+    ("unshared_services", ["a.b"], "unshared_services[0]: 'a.b' is not allowed, it must be at most 63 letters"),
     ("underscore_headers", "yes", "underscore_headers: 'yes' is not allowed, it must be true or false"),
     ("trusted_proxies", ["192.0.2.1/24"], "trusted_proxies[0]: '192.0.2.1/24' is not allowed, it must be an IPv4 or IPv6 address or network"),
     ("request_id", "maybe", "request_id: 'maybe' is not allowed, it must be one of accept, generate"),

@@ -55,6 +55,7 @@ OPTIONS: dict[str, t.Any] = {
     "keepalive": 0,
     "keepalive_timeout": "60s",
     "keepalive_requests": 10,
+    "unshared_services": ["shop", "portal"],
     "next_upstream": [],
     "next_upstream_tries": 2,
     "next_upstream_timeout": "1s",
