@@ -100,11 +100,14 @@ def test_nobody_reads_or_writes_the_key_value_store() -> None:
     secure.said(NODE, "consul", "anonymous token lacks permission 'key:write' on", since)
 
 
-def test_a_label_does_not_claim_the_servers_name(container: registration.Node) -> None:
+@pytest.mark.parametrize("name", ["consul", "CONSUL", "Billing"])
+def test_a_label_does_not_claim_a_reserved_or_protected_name(container: registration.Node, name: str) -> None:
+    """In no spelling: the rights of tokens distinguish upper and lower case, names in DNS do not."""
     since = secure.clock(NODE)
-    container.start("consul", "-p 8080 --label SERVICE_NAME=consul")
+    container.start("consul", f"-p 8080 --label SERVICE_NAME={name}")
     try:
-        secure.said(NODE, "registrator", "event=consul-refused", since)
+        secure.said(NODE, "registrator", "event=refused", since)
+        assert secure.ask(NODE, "/v1/catalog/service/billing", secure.token("operator")).json() == []
         instances = secure.ask(NODE, "/v1/catalog/service/consul", secure.token("operator")).json()
         assert sorted(one["Node"] for one in instances) == sorted(lab.NODES)
     finally:

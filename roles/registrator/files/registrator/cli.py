@@ -12,14 +12,14 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from registrator import __version__, state
 from registrator.config import DEFAULT_PATH, Config, ConfigError, load
 from registrator.drain import Drains
-from registrator.model import Facts, Outcome, Registration
+from registrator.model import Facts, Outcome, Refusal, Registration
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,8 +61,15 @@ def _describe(registration: Registration) -> list[str]:
     return lines
 
 
-def explain_text(facts: Facts, outcome: Outcome, draining: str, held: Any | None) -> str:
-    """The answer of ``registrator explain``; ``draining`` says why the container stays out though it runs, if it does."""
+def explain_text(
+    facts: Facts,
+    outcome: Outcome,
+    draining: str,
+    held: Any | None,
+    conflicts: Iterable[Refusal] = (),
+) -> str:
+    """Return the answer of ``registrator explain``; ``draining`` says why the container stays out though it runs, if it
+    does, and ``conflicts`` what it loses to others."""
     lines = [f"container {facts.name} ({facts.short_id}), image {facts.image}"]
     if draining:
         lines.append("is not registered: " + draining)
@@ -75,19 +82,27 @@ def explain_text(facts: Facts, outcome: Outcome, draining: str, held: Any | None
     else:
         lines.append("is not registered")
     lines += [f"because: {note}" for note in outcome.notes]
-    lines += [f"refused: SERVICE_{item.key.upper()}: {item.reason}" for item in outcome.refusals]
-    lines += [f"warning: SERVICE_{item.key.upper()}: {item.reason}" for item in outcome.warnings]
+    lines += [f"refused: {notice_text(item)}" for item in (*outcome.refusals, *conflicts)]
+    lines += [f"warning: {notice_text(item)}" for item in outcome.warnings]
     return "\n".join(lines)
 
 
-def _explain(config: Config, container: str) -> int:
-    from registrator.consulapi import ConsulClient, ConsulDown, ConsulRefused
-    from registrator.convention import registrations_of
-    from registrator.dockerapi import DockerClient, DockerDown, Gone, Unanswered
-    from registrator.facts import facts_of
-    from registrator.world import World
+def notice_text(notice: Refusal) -> str:
+    """Return a refusal or warning as people read it."""
+    return f"SERVICE_{notice.key.upper()}: {notice.reason}"
 
-    docker = DockerClient(config.docker_socket, config.docker_pid_file)
+
+def _explain(config: Config, container: str) -> int:
+    from registrator.consulapi import ConsulDown, ConsulRefused
+    from registrator.convention import registrations_of
+    from registrator.dockerapi import DockerDown, Gone, Unanswered
+    from registrator.engine import Engine
+    from registrator.facts import facts_of
+    from registrator.plan import plan
+
+    engine = Engine(config)
+    engine.load_state()
+    world, docker = engine.world, engine.observer.docker
     try:
         facts = facts_of(docker.inspect(container))
         owner = None
@@ -96,6 +111,8 @@ def _explain(config: Config, container: str) -> int:
                 owner = facts_of(docker.inspect(facts.network_owner))
             except Gone:
                 owner = None
+        # Other containers may hold the id that this one wants.
+        engine.observer.look_at_all(deep=True, wait=True)
     except Gone:
         print(f"registrator: there is no container {container}", file=sys.stderr)
         return 1
@@ -105,16 +122,18 @@ def _explain(config: Config, container: str) -> int:
     except DockerDown as error:
         print(f"registrator: Docker at {config.docker_socket} does not answer: {error}", file=sys.stderr)
         return 1
+    now = time.time()
+    desired, refused = world.desired(now)
+    conflicts = [(owner_id, item) for owner_id, item in refused if item.kind in ("id-taken", "id-twice")]
     held = None
     try:
-        held = ConsulClient(config.consul_url, config.consul_token_file, config.consul_ca_file).actual()
+        held = engine.consul.actual()
+        conflicts += plan(desired, held, config.hostname).refusals
     except (ConsulDown, ConsulRefused) as error:
         print(f"registrator: the Consul agent was not asked: {error}", file=sys.stderr)
-    world = World(config)
-    world.drains.load(state.read(config.state_directory, state.STATE).get("draining"))
-    world.drains.load_held(state.read(config.data_directory, state.DRAINED))
-    now = time.time()
-    print(explain_text(facts, registrations_of(facts, config.settings(), owner, now), draining_text(facts, owner, world.drains, now), held))
+    outcome = registrations_of(facts, config.settings(), owner, now)
+    lost = [item for owner_id, item in conflicts if owner_id == facts.id]
+    print(explain_text(facts, outcome, draining_text(facts, owner, world.drains, now), held, lost))
     return 0
 
 
@@ -175,7 +194,10 @@ def _once(config: Config, dry_run: bool) -> int:
     for _registration, verdict in todo.verdicts:
         print(f"would set the check\n  {verdict.check_id} to {verdict.status}")
     for container, refusal in refused + todo.refusals:
-        print(f"refused on container {container[:12]}\n  SERVICE_{refusal.key.upper()}: {refusal.reason}")
+        print(f"refused on container {container[:12]}\n  {notice_text(refusal)}")
+    for facts in engine.world.facts.values():
+        for warning in engine.world.outcome(facts, time.time()).warnings:
+            print(f"warning about container {facts.short_id}\n  {notice_text(warning)}")
     print(f"{len(engine.world.facts)} containers, {len(desired)} services; {len(todo.register)} to register, {len(todo.deregister)} to deregister")
     return 0
 

@@ -42,8 +42,11 @@ class Config:
     explicit: bool = False
     docker_health: bool = True
     allow_scripts: bool = False
+    environment_meta: bool = True
     adopt: bool = False
     tags: tuple[str, ...] = ()
+    reserved_names: tuple[str, ...] = ("consul",)
+    protected_names: tuple[str, ...] = ()
     state_directory: str = "/run/registrator"
     data_directory: str = "/var/lib/registrator"
 
@@ -56,7 +59,10 @@ class Config:
             explicit=self.explicit,
             docker_health=self.docker_health,
             allow_scripts=self.allow_scripts,
+            environment_meta=self.environment_meta,
             tags=self.tags,
+            reserved_names=self.reserved_names,
+            protected_names=self.protected_names,
         )
 
 
@@ -103,6 +109,9 @@ def parse(text: str, where: str) -> Config:
     config = Config(**values)
     if not config.consul_url.startswith(("http://", "https://")):
         raise ConfigError(f"{where}: consul_url {config.consul_url!r} must begin with http:// or https://")
+    for tag in config.tags:
+        if "{{" in tag:
+            raise ConfigError(f"{where}: tags has {tag!r}: templates are not supported; write the tag itself")
     if config.resync_seconds < 1:
         raise ConfigError(f"{where}: resync_seconds must be at least 1")
     if not 0 <= config.metrics_port < 65536:

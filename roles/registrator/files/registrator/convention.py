@@ -1,320 +1,288 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The registration convention: facts of a container -> the services it stands for. Pure."""
+"""The registration convention: facts of a container -> the services that it provides. Pure."""
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import re
-from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from registrator.attributes import attributes_of, duration_seconds, is_set, named_ports, shown, split_tags
-from registrator.checks import health_check, is_warming, label_check, warmup_check
-from registrator.model import MARK, ORIGINS, Binding, Facts, Outcome, Refusal, Registration, Settings
+from registrator.attributes import (
+    Attributes,
+    Entry,
+    Notices,
+    attributes_of,
+    duration_seconds,
+    entries_of,
+    named_ports,
+    unquoted,
+)
+from registrator.checks import Check, Target, asked_kinds, health_check, is_warming, label_check, warmup_check
+from registrator.endpoints import Endpoint, effective_facts, endpoints_of, is_published, ports_of
+from registrator.meta import meta_of
+from registrator.model import Facts, Outcome, Registration, Settings
+from registrator.secrecy import secret_value, shown
+from registrator.tags import tags_of
 
-# What Consul itself accepts; a registration beyond it would be refused as a whole.
-META_PAIRS = 64
-META_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")
-META_VALUE_BYTES = 512
-
-# Readers of the catalogue (consul-template, DNS, Consul's own URLs) break on other characters, so such a name is refused.
+# Readers of the catalogue (consul-template, DNS, Consul's own URLs) break on other characters.
 NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,126}[A-Za-z0-9_])?")
 DNS_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 SERVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,254}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# What costs a port its registration, so that its other labels need no word of their own.
+WHOLE_PORT = frozenset(
+    ["name-secret", "name-characters", "name-reserved", "name-spelling", "name-missing", "address-none", "port-not-registered"]
+)
 _WEIGHT = re.compile(r"(100|[0-9]{1,2})")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
-# Any SERVICE_* variable becomes meta, and the meta is for everybody to read.
-_SECRET = re.compile(r"(^|[_-])(tokens?|secrets?|passwd|password|passphrase|pwd|credentials?|(api|access|private|secret)[_-]?key)$")
-
-# Attributes that say how to register and are no information about the service.
-_CONSUMED = ("name", "tags", "id", "ignore", "warmup")
+# An image that was started by its id has no name. Docker takes any beginning of the id; it prints 12 characters of it.
+_IMAGE_ID = re.compile(r"sha256(:.*)?|[0-9a-f]{12}|[0-9a-f]{64}")
 
 
-def default_name(image: str) -> str:
-    """``registry:5000/team/web:1.2@sha256:...`` -> ``web``."""
+def image_name(image: str) -> str:
+    """Return the image's last part, ``web`` of ``registry:5000/team/web:1.2@sha256:...``; empty for an image's id."""
+    if _IMAGE_ID.fullmatch(image):
+        return ""
     return image.split("@", 1)[0].rsplit("/", 1)[-1].split(":", 1)[0]
 
 
-def image_version(image: str) -> str:
-    """The image's tag, when it says which version this is: a digest does not, and ``latest`` least of all."""
-    name, _colon, tag = image.split("@", 1)[0].rsplit("/", 1)[-1].partition(":")
-    return tag if _TAG.fullmatch(tag) and tag != "latest" and name != "sha256" else ""
+def default_name(facts: Facts) -> str:
+    """Return the name of a container that gives none: its image's, else what Compose, swarm or Docker calls it."""
+    labels = ("com.docker.compose.service", "com.docker.swarm.service.name")
+    names = [image_name(facts.image), *(facts.labels.get(label, "") for label in labels), facts.name]
+    return next((name for name in names if name), "")
 
 
-def _is_wildcard(address: str) -> bool:
-    return address in ("", "0.0.0.0", "::")  # compared, not bound
+@dataclass
+class _Container:
+    """One container while it is being looked at."""
 
+    facts: Facts
+    settings: Settings
+    entries: list[Entry]
+    now: float
+    notices: Notices
+    notes: list[str] = field(default_factory=list)
+    attributes: dict[tuple[int, str], Attributes] = field(default_factory=dict)
+    published: list[tuple[int, str]] = field(default_factory=list)
+    until: float = math.inf
 
-def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(address)
-    except ValueError:
-        return None
+    @property
+    def group(self) -> bool:
+        """Return whether several ports are published: then a name that is not given for one of them gets -<port>."""
+        return len(self.published) > 1
 
+    def names_port(self, key: tuple[int, str]) -> bool:
+        """Return whether a label or variable is about this very port."""
+        return any(entry.key.is_exact and entry.key.rank(*key) for entry in self.entries)
 
-def effective_facts(facts: Facts, owner: Facts | None) -> Facts:
-    """Facts of a container that shares another one's network: the ports are published by the owner."""
-    if not facts.network_owner or owner is None:
-        return facts
-    wanted = set(facts.exposed)
-    values = dict(vars(facts))
-    values["network_mode"] = owner.network_mode
-    values["addresses"] = owner.addresses
-    values["bindings"] = tuple(binding for binding in owner.bindings if (binding.port, binding.protocol) in wanted)
-    return Facts(**values)
-
-
-class _Endpoint:
-    """Where one port of the container can be reached; the first endpoint of a port keeps registrator's id."""
-
-    def __init__(self, port: int, protocol: str, address: str, host_port: int, suffix: str = "") -> None:
-        self.port = port
-        self.protocol = protocol
-        self.address = address
-        self.host_port = host_port
-        self.suffix = suffix
-
-
-def _published(bindings: Iterable[Binding], settings: Settings, notes: list[str]) -> list[_Endpoint]:
-    """The reachable endpoints of one container port."""
-    own = _parse(settings.address)
-    version = own.version if own is not None else 4
-    # Docker gives them in no fixed order; the ids must not change from one look to the next.
-    bindings = sorted(bindings, key=lambda item: (not _is_wildcard(item.host_ip), item.host_port, item.host_ip))
-
-    other: list[str] = []
-    seen: set[tuple[str, int]] = set()
-    ports: set[int] = set()
-    endpoints: list[_Endpoint] = []
-    for binding in bindings:
-        if _is_wildcard(binding.host_ip):
-            # Docker may give IPv4 and IPv6 different host ports, or publish for one of them only, and does not answer for the other.
-            if binding.host_ip and (6 if ":" in binding.host_ip else 4) != version:
-                other.append(
-                    f"port {binding.port}/{binding.protocol} is published on {binding.host_ip} only, not for IPv{version}, by which this host is known"
-                )
-                continue
-            address = settings.address
-        else:
-            parsed = _parse(binding.host_ip)
-            if parsed is None or (parsed.is_loopback and not (own is not None and own.is_loopback)):
-                notes.append(f"port {binding.port}/{binding.protocol} is published on {binding.host_ip} only, which other hosts cannot reach")
-                continue
-            address = str(parsed)
-        if (address, binding.host_port) in seen:
-            continue
-        seen.add((address, binding.host_port))
-        suffix = ""
-        if endpoints:
-            suffix = f":{binding.host_port}"
-            if binding.host_port in ports:
-                suffix = f":{address.replace(':', '.')}-{binding.host_port}"
-        ports.add(binding.host_port)
-        endpoints.append(_Endpoint(binding.port, binding.protocol, address, binding.host_port, suffix))
-    if not endpoints:
-        notes += other
-    return endpoints
-
-
-def endpoints_of(facts: Facts, settings: Settings, notes: list[str]) -> dict[tuple[int, str], list[_Endpoint]]:
-    """All ports of the container that can be registered, each with its endpoints."""
-    if facts.network_mode == "host":
-        return {key: [_Endpoint(key[0], key[1], settings.address, key[0])] for key in facts.exposed}
-    if settings.internal:
-        if not facts.addresses:
-            notes.append("the container has no address of its own")
-            return {}
-        return {key: [_Endpoint(key[0], key[1], facts.addresses[0], key[0])] for key in facts.exposed}
-    grouped: dict[tuple[int, str], list[_Endpoint]] = {}
-    for key in facts.exposed:
-        bindings = [binding for binding in facts.bindings if (binding.port, binding.protocol) == key]
-        if not bindings:
-            notes.append(f"port {key[0]}/{key[1]} is not published")
-            continue
-        found = _published(bindings, settings, notes)
-        if found:
-            grouped[key] = found
-    return grouped
-
-
-def _known_meta(facts: Facts) -> dict[str, str]:
-    """What the container itself tells: its version and what it is part of."""
-    known = {key: facts.labels[label] for label, key in ORIGINS.items() if facts.labels.get(label)}
-    version = image_version(facts.image)
-    return {"version": version, **known} if version else known
-
-
-def _meta(facts: Facts, attributes: Mapping[str, str], refusals: list[Refusal]) -> dict[str, str]:
-    """The free attributes that Consul accepts as meta, and behind them what nobody had to write."""
-    meta: dict[str, str] = {}
-    # What the edge reads comes first, so that it is not what falls out when there are too many.
-    for key in sorted(attributes, key=lambda name: (not name.startswith("edge_") and name != "version", name)):
-        value = attributes[key]
-        if key in _CONSUMED or key.startswith("check_"):
-            continue
-        if not META_KEY.fullmatch(key):
-            refusals.append(Refusal(key[:140], "a meta key may hold letters, digits, - and _ only, at most 128 of them"))
-        elif key == MARK or key.startswith("consul-"):
-            refusals.append(Refusal(key, "this meta key is reserved"))
-        elif _SECRET.search(key):
-            refusals.append(Refusal(key, "by its name this is a secret, and everybody can read the catalogue"))
-        elif len(value.encode("utf-8", "replace")) > META_VALUE_BYTES:
-            refusals.append(Refusal(key, f"the value has more than {META_VALUE_BYTES} bytes"))
-        elif _CONTROL.search(value):
-            refusals.append(Refusal(key, "the value has control characters"))
-        elif len(meta) >= META_PAIRS - 2:
-            # Two places are kept: one for the engine's mark, one for edge_weight.
-            refusals.append(Refusal(key, f"Consul takes at most {META_PAIRS} meta pairs"))
-        else:
-            meta[key] = value
-    for key, value in _known_meta(facts).items():
-        if key not in attributes and len(meta) < META_PAIRS - 2 and len(value.encode("utf-8", "replace")) <= META_VALUE_BYTES and not _CONTROL.search(value):
-            meta[key] = value
-    return meta
-
-
-def _weight(attributes: Mapping[str, str], meta: dict[str, str], refusals: list[Refusal]) -> tuple[int, int]:
-    """Consul's weights, with ``edge_weight`` put into the meta. Consul has no weight 0; the edge has."""
-    text = attributes.get("weight", "").strip()
-    if not text:
-        return 1, 1
-    if not _WEIGHT.fullmatch(text):
-        meta.pop("weight", None)
-        refusals.append(Refusal("weight", f"{shown(text)} is not a whole number from 0 to 100"))
-        return 1, 1
-    meta.setdefault("edge_weight", text)
-    return max(1, int(text)), 1
-
-
-def _warmup(attributes: Mapping[str, str], refusals: list[Refusal]) -> float:
-    """The seconds after the start during which the container gets no traffic."""
-    text = attributes.get("warmup", "").strip()
-    seconds = duration_seconds(text)
-    if text and not seconds:
-        refusals.append(Refusal("warmup", f"{shown(text)} is not a duration such as 10s or 1m30s"))
-    return seconds
-
-
-def _tags(attributes: Mapping[str, str], settings: Settings, protocol: str, refusals: list[Refusal]) -> tuple[str, ...]:
-    tags: list[str] = []
-    for tag in split_tags(attributes.get("tags", "")) + list(settings.tags) + (["udp"] if protocol == "udp" else []):
-        if _CONTROL.search(tag) or len(tag) > 255:
-            refusals.append(Refusal("tags", f"{shown(tag)} has control characters or more than 255 characters"))
-        elif tag not in tags:
-            tags.append(tag)
-    return tuple(tags)
+    def is_checked_on_tcp(self, kind: str) -> bool:
+        """Return whether a tcp port of the container has this kind of check."""
+        return any(key[1] == "tcp" and kind in asked_kinds(self.attributes[key])[:1] for key in self.published)
 
 
 def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = None, now: float = math.inf) -> Outcome:
-    """What this container stands for, assuming it serves. Never raises because of what a user wrote on the container.
+    """Return what this container provides, assuming it serves. Never raises because of what a user wrote on it.
 
-    ``owner`` is the container whose network it shares; ``now``, in seconds since the epoch, decides about a warm-up, which without it is over.
+    ``owner`` is the container whose network it shares; ``now``, in seconds since the epoch, decides about a warm-up,
+    which without it is over.
     """
     if not facts.serving:
         state = "paused" if facts.paused else "restarting" if facts.restarting else "not running"
         return Outcome(notes=(f"the container is {state}",))
     if facts.network_owner and owner is None:
-        return Outcome(notes=(f"the container shares the network of container {facts.network_owner[:12]}, which does not run",))
-
-    facts = effective_facts(facts, owner)
-    notes: list[str] = []
-    refusals: list[Refusal] = []
-    warnings: list[Refusal] = []
-    ports = endpoints_of(facts, settings, notes)
-    if not facts.exposed:
-        notes.append("the container exposes no port")
-    for number in sorted(named_ports(facts) - {port for port, _protocol in facts.exposed}):
-        warnings.append(Refusal(f"{number}_*", "the container has no such port; the number is that of the port inside of it, not of the published one"))
-
-    if not ports and "com.docker.swarm.service.name" in facts.labels:
-        notes.append("a port that swarm's routing mesh publishes belongs to no container; publish it with mode=host")
-
-    group = len(ports) > 1
-    until = math.inf
+        owner_id = facts.network_owner[:12]
+        return Outcome(notes=(f"the container shares the network of container {owner_id}, which does not run",))
+    notices = Notices()
+    entries = entries_of(facts, notices)
+    facts = effective_facts(facts, owner, named_ports(entries))
+    container = _Container(facts, settings, entries, now, notices)
+    endpoints = _look_at_ports(container)
     registrations: list[Registration] = []
-    for (port, protocol), endpoints in sorted(ports.items()):
-        attributes, special = attributes_of(facts, port)
-        if is_set(attributes, "ignore"):
-            notes.append(f"port {port}/{protocol}: SERVICE_IGNORE is set")
-            continue
+    for key, found in endpoints.items():
+        registrations += _service(container, key, found)
+    _say_what_is_missing(container, registrations)
+    return Outcome(
+        tuple(registrations),
+        tuple(dict.fromkeys(notices.refusals)),
+        tuple(dict.fromkeys(notices.warnings)),
+        tuple(dict.fromkeys(container.notes)),
+        container.until,
+    )
 
-        name = attributes.get("name", "").strip()
+
+def _look_at_ports(container: _Container) -> dict[tuple[int, str], list[Endpoint]]:
+    """Read the attributes of every port, and return where each that can be registered is reached."""
+    facts, settings, notices = container.facts, container.settings, container.notices
+    named = {key: attributes_of(container.entries, *key) for key in named_ports(container.entries)}
+    for key in ports_of(facts, settings, named):
+        container.attributes[key] = unquoted(attributes_of(container.entries, *key), notices)
+    read = container.attributes.items()
+    container.published = [key for key, found in read if is_published(facts, settings, key, found)]
+    grouped: dict[tuple[int, str], list[Endpoint]] = {}
+    for key, attributes in container.attributes.items():
+        if attributes.is_set("ignore"):
+            container.notes.append(f"port {key[0]}/{key[1]}: SERVICE_IGNORE is set")
+            continue
+        notes: list[str] = []
+        found = endpoints_of(facts, settings, key, attributes, notices, notes)
+        container.notes += notes
+        if found:
+            grouped[key] = found
+        elif container.names_port(key):
+            notices.warn("port-not-registered", f"{key[0]}_*", port=f"{key[0]}/{key[1]}", why="; ".join(notes))
+    if not container.attributes:
+        container.notes.append("the container exposes no port")
+    if not grouped and "com.docker.swarm.service.name" in facts.labels:
+        container.notes.append("a port of swarm's routing mesh belongs to no container; publish it with mode=host")
+    return grouped
+
+
+def _say_what_is_missing(container: _Container, registrations: list[Registration]) -> None:
+    """Warn of labels that name a port that the container has not, and of labels without which nothing is registered."""
+    for entry in container.entries:
+        key = entry.key
+        if key.low and not any(key.rank(*port) for port in container.attributes):
+            free = container.facts.network_mode == "host" and key.is_exact and key.name != "name"
+            hint = f", or add SERVICE_{key.low}_NAME to register it" if free else ""
+            container.notices.warn("port-unknown", f"{key.where}_*", port=key.where.replace("_", "/"), hint=hint)
+    written = [entry for entry in container.entries if entry.key.name != "ignore"]
+    ignored = any(attributes.is_set("ignore") for attributes in container.attributes.values())
+    said = {item.kind for item in (*container.notices.refusals, *container.notices.warnings)}
+    explained = said & WHOLE_PORT
+    if written and not registrations and not ignored and not explained:
+        container.notices.warn("not-registered", "*", why="; ".join(container.notes))
+
+
+def _name(container: _Container, key: tuple[int, str], attributes: Attributes) -> str:
+    """Return the service's name; empty when the port must not be registered, and why is put down."""
+    settings, notices = container.settings, container.notices
+    name = attributes.get("name")
+    if not name:
+        if settings.explicit:
+            why = "it has no SERVICE_NAME, and only named ports are registered here"
+            container.notes.append(f"port {key[0]}/{key[1]}: {why}")
+            if container.names_port(key):
+                notices.warn("port-not-registered", f"{key[0]}_*", port=f"{key[0]}/{key[1]}", why=why)
+            return ""
+        name = default_name(container.facts)
         if not name:
-            if settings.explicit:
-                notes.append(f"port {port}/{protocol} has no SERVICE_NAME, and only named ports are registered here")
-                continue
-            name = default_name(facts.image)
-        if group and not ("name" in special and attributes["name"].strip()):
-            name = f"{name}-{port}"
-        if not NAME.fullmatch(name):
-            refusals.append(Refusal("name", f"{shown(name)} cannot be a service name: letters, digits, '-', '_' and '.' only, at most 128"))
-            continue
+            notices.refuse("name-missing", "name", image=shown(container.facts.image))
+            return ""
+    special = attributes.is_special("name") and attributes.get("name")
+    if container.group and not special:
+        name = f"{name}-{key[0]}"
+    return name if _may_be_named(name, settings, notices) else ""
+
+
+def _may_be_named(name: str, settings: Settings, notices: Notices) -> bool:
+    """Return whether a container may claim this name; put down why not, and what is questionable about it."""
+    folded = name.casefold()
+    protected = {other.casefold(): other for other in settings.protected_names}
+    secret = secret_value(name)
+    if secret:
+        notices.refuse("name-secret", "name", what=secret)
+    elif not NAME.fullmatch(name):
+        notices.refuse("name-characters", "name", text=shown(name))
+    elif folded in {other.casefold() for other in settings.reserved_names}:
+        notices.refuse("name-reserved", "name", text=shown(name))
+    elif folded in protected and name not in settings.protected_names:
+        notices.refuse("name-spelling", "name", text=shown(name), other=repr(protected[folded]))
+    else:
         if not DNS_NAME.fullmatch(name):
-            warnings.append(Refusal("name", f"{shown(name)} cannot be resolved by DNS: letters, digits and '-' only, at most 63"))
-
-        # Refusals of one port are the same for each of its bindings, so they are collected once.
-        port_refusals: list[Refusal] = []
-        tags = _tags(attributes, settings, protocol, port_refusals)
-        meta = _meta(facts, attributes, port_refusals)
-        passing, warning = _weight(attributes, meta, port_refusals)
-        warmup = _warmup(attributes, port_refusals)
-        if is_warming(facts, warmup, now):
-            until = min(until, facts.started_at + warmup)
-        base_id, default_id = _base_id(facts, settings, port, protocol, attributes, special, group, port_refusals)
-
-        check_refusals: list[Refusal] = []
-        for endpoint in endpoints:
-            service_id = base_id + endpoint.suffix
-            check, check_refusals = label_check(facts, settings, attributes, service_id, endpoint.address, endpoint.host_port, port)
-            own = []
-            if settings.docker_health and facts.health:
-                own.append(health_check(facts, service_id))
-            if warmup:
-                own.append(warmup_check(facts, service_id, warmup, now))
-            registrations.append(
-                Registration(
-                    id=service_id,
-                    name=name,
-                    address=endpoint.address,
-                    port=endpoint.host_port,
-                    tags=tags,
-                    meta=meta,
-                    weight_passing=passing,
-                    weight_warning=warning,
-                    checks=tuple(([check] if check else []) + [definition for definition, _verdict in own]),
-                    container=facts.id,
-                    default_id=default_id,
-                    verdicts=tuple(verdict for _definition, verdict in own),
-                )
-            )
-        refusals.extend(port_refusals)
-        refusals.extend(check_refusals)
-    return Outcome(tuple(registrations), tuple(dict.fromkeys(refusals)), tuple(dict.fromkeys(warnings)), tuple(notes), until)
+            notices.warn("name-dns", "name", text=shown(name))
+        elif name != name.lower() and name not in settings.protected_names:
+            notices.warn("name-case", "name", text=shown(name))
+        return True
+    return False
 
 
-def _base_id(
-    facts: Facts,
-    settings: Settings,
-    port: int,
-    protocol: str,
-    attributes: Mapping[str, str],
-    special: set[str],
-    group: bool,
-    refusals: list[Refusal],
-) -> tuple[str, bool]:
-    """The id of the port's first endpoint, and whether it is the default form ``host:container:port``."""
+def _id(container: _Container, key: tuple[int, str], attributes: Attributes) -> tuple[str, bool]:
+    """Return the id of the port's first endpoint, and whether it is the default form ``host:container:port``."""
+    port, protocol = key
+    notices = container.notices
     tail = ":udp" if protocol == "udp" else ""
-    wanted = attributes.get("id", "").strip()
-    if wanted and not SERVICE_ID.fullmatch(wanted):
-        refusals.append(Refusal("id", f"{shown(wanted)} cannot be a service id: letters, digits and . _ : @ - only, at most 255"))
-        wanted = ""
-    if not wanted:
-        return f"{settings.hostname}:{facts.name}:{port}{tail}", True
-    # One id for several ports would make each overwrite the other.
-    if group and "id" not in special:
-        wanted = f"{wanted}-{port}{tail}"
-    return wanted, False
+    wanted = attributes.get("id")
+    secret = secret_value(wanted)
+    if secret:
+        notices.refuse("id-secret", "id", what=secret)
+    elif wanted and not SERVICE_ID.fullmatch(wanted):
+        notices.refuse("id-characters", "id", text=shown(wanted))
+    elif wanted:
+        # One id for several ports would make each overwrite the other.
+        rank = attributes.ranks["id"]
+        if container.group and rank < 4:
+            return f"{wanted}-{port}{tail}", False
+        both = rank == 4 and (port, "tcp") in container.published
+        return wanted + (tail if both else ""), False
+    return f"{container.settings.hostname}:{container.facts.name}:{port}{tail}", True
+
+
+def _weight(attributes: Attributes, meta: dict[str, str], notices: Notices) -> int:
+    """Return Consul's passing weight, with ``edge_weight`` put into the meta. Consul has no weight 0; the edge has."""
+    text = attributes.get("weight")
+    if not text:
+        return 1
+    if not _WEIGHT.fullmatch(text):
+        meta.pop("weight", None)
+        notices.refuse("weight", "weight", text=shown(text))
+        return 1
+    meta.setdefault("edge_weight", text)
+    return max(1, int(text))
+
+
+def _warmup(container: _Container, attributes: Attributes) -> float:
+    """Return the seconds after the start during which the container gets no traffic."""
+    text = attributes.get("warmup")
+    seconds = duration_seconds(text)
+    if text and not seconds:
+        container.notices.refuse("warmup", "warmup", text=shown(text))
+    if is_warming(container.facts, seconds, container.now):
+        container.until = min(container.until, container.facts.started_at + seconds)
+    return seconds
+
+
+def _service(container: _Container, key: tuple[int, str], endpoints: list[Endpoint]) -> list[Registration]:
+    """Return the registrations of one port, one for each endpoint."""
+    facts, settings, notices = container.facts, container.settings, container.notices
+    attributes = container.attributes[key]
+    name = _name(container, key, attributes)
+    if not name:
+        return []
+    tags = tags_of(attributes.get("tags"), settings.tags, key[1], notices)
+    meta = meta_of(facts, settings, attributes, key[1], notices)
+    weight = _weight(attributes, meta, notices)
+    warmup = _warmup(container, attributes)
+    base_id, default_id = _id(container, key, attributes)
+    ports = frozenset([key[0], *(endpoint.port for endpoint in endpoints)])
+    on_tcp_port = any(container.is_checked_on_tcp(kind) for kind in asked_kinds(attributes)[:1])
+
+    registrations: list[Registration] = []
+    for endpoint in endpoints:
+        service_id = base_id + endpoint.suffix
+        target = Target(service_id, endpoint.address, endpoint.port, key[0], key[1], ports, on_tcp_port)
+        made: list[Check] = [label_check(facts, settings, attributes, target, notices)]
+        if settings.docker_health and facts.health:
+            made.append(health_check(facts, service_id))
+        if warmup:
+            made.append(warmup_check(facts, service_id, warmup, container.now))
+        registrations.append(
+            Registration(
+                id=service_id,
+                name=name,
+                address=endpoint.address,
+                port=endpoint.port,
+                tags=tags,
+                meta=meta,
+                weight_passing=weight,
+                weight_warning=1,
+                checks=tuple(check for check, _verdict in made if check),
+                container=facts.id,
+                default_id=default_id,
+                verdicts=tuple(verdict for _check, verdict in made if verdict),
+                protocol=key[1],
+                tag_override=attributes.is_set("enable_tag_override"),
+            )
+        )
+    return registrations

@@ -84,19 +84,19 @@ def facts_of(document: Mapping[str, Any]) -> Facts:
 
     # Engines before API 1.52 also give the address at the top level; the networks have it in all versions.
     addresses: list[str] = []
+    attached: list[tuple[str, str]] = []
     networks = network.get("Networks") or {}
     for name in sorted(networks, key=lambda key: (key != mode, key)):
         entry = networks[name] or {}
         for key in ("IPAddress", "GlobalIPv6Address"):
             if entry.get(key) and entry[key] not in addresses:
                 addresses.append(str(entry[key]))
+                attached.append((name, str(entry[key])))
     if not addresses and network.get("IPAddress"):
         addresses.append(str(network["IPAddress"]))
 
     health = state.get("Health") or {}
     status = str(health.get("Status") or "")
-    log = health.get("Log") or []
-    output = str((log[-1] or {}).get("Output") or "") if log else ""
     timeout = config.get("StopTimeout")
 
     return Facts(
@@ -117,7 +117,7 @@ def facts_of(document: Mapping[str, Any]) -> Facts:
         bindings=tuple(_bindings(ports)),
         addresses=tuple(addresses),
         health="" if status == "none" else status,
-        health_output=output,
         stop_signal=parse_signal(config.get("StopSignal")),
         stop_timeout=float(timeout) if timeout is not None else 10.0,
+        networks=tuple(attached),
     )

@@ -15,6 +15,9 @@ from typing import Any
 # A registration that carries this key in its meta belongs to this engine; all others are somebody else's.
 MARK = "registrator-managed"
 
+# Names the protocol of a port that is not tcp, whatever tags and id say, so that no reader takes it for a tcp backend.
+PROTOCOL = "registrator-protocol"
+
 PASSING = "passing"
 CRITICAL = "critical"
 
@@ -58,9 +61,10 @@ class Facts:
     bindings: tuple[Binding, ...]
     addresses: tuple[str, ...]
     health: str
-    health_output: str
     stop_signal: int
     stop_timeout: float
+    # (network, address) of each network that the container is attached to.
+    networks: tuple[tuple[str, str], ...] = ()
 
     @property
     def short_id(self) -> str:
@@ -83,15 +87,20 @@ class Settings:
     explicit: bool = False
     docker_health: bool = True
     allow_scripts: bool = False
+    environment_meta: bool = True
     tags: tuple[str, ...] = ()
+    # No container may claim these names, and those only in exactly this spelling. Both count in any case of letters.
+    reserved_names: tuple[str, ...] = ("consul",)
+    protected_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A value that was not taken over, and why."""
+    """A value that was not taken over, or a warning about it, and why; ``kind`` is a key of ``reasons.REASONS``."""
 
     key: str
     reason: str
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,15 +128,23 @@ class Registration:
     container: str
     default_id: bool = True
     verdicts: tuple[Verdict, ...] = ()
+    protocol: str = "tcp"
+    # Others may change the tags in the catalogue, and this engine leaves them alone.
+    tag_override: bool = False
 
     def mark(self) -> str:
-        """A short fingerprint of what the agent does not give back in a comparable form: the checks."""
-        stable = [{key: value for key, value in check.items() if key != "Status"} for check in self.checks]
+        """Return a short fingerprint of what the agent does not give back in a comparable form: the checks, and tags
+        that others may change."""
+        stable: list[Any] = [{key: value for key, value in check.items() if key != "Status"} for check in self.checks]
+        if self.tag_override:
+            stable.append(self.tags)
         return hashlib.sha256(json.dumps(stable, sort_keys=True).encode()).hexdigest()[:12]
 
     def full_meta(self) -> dict[str, str]:
         """The meta that is written, the mark included."""
         meta = dict(self.meta)
+        if self.protocol != "tcp":
+            meta[PROTOCOL] = self.protocol
         meta[MARK] = self.mark()
         return meta
 
@@ -145,6 +162,7 @@ class Registration:
             "Tags": list(self.tags),
             "Meta": self.full_meta(),
             "Weights": {"Passing": self.weight_passing, "Warning": self.weight_warning},
+            "EnableTagOverride": self.tag_override,
             "Checks": [dict(check) for check in self.checks],
         }
 

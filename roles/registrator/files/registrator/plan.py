@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from registrator.model import MARK, Facts, Outcome, Refusal, Registration, Verdict
+from registrator.reasons import refusal
 
 # registrator's own form of a service id: host:container:port, with :udp behind it for that protocol.
 _FORM = re.compile(r"(?P<host>[^:]+):(?P<rest>[A-Za-z0-9][A-Za-z0-9_.-]*:[0-9]{1,5}(:udp)?)")
@@ -71,7 +72,8 @@ def merge(outcomes: Iterable[tuple[Facts, Outcome]]) -> tuple[dict[str, Registra
             if other is None:
                 desired[registration.id] = registration
             else:
-                refused.append((facts.id, Refusal("id", f"the id {registration.id!r} is already used by container {other.container[:12]}")))
+                kind = "id-twice" if other.container == facts.id else "id-taken"
+                refused.append((facts.id, refusal(kind, "id", text=repr(registration.id), other=other.container[:12])))
     return desired, refused
 
 
@@ -85,7 +87,8 @@ def equal(registration: Registration, actual: Actual) -> bool:
         held.get("Service") == registration.name
         and (held.get("Address") or "") == registration.address
         and held.get("Port") == registration.port
-        and list(held.get("Tags") or ()) == list(registration.tags)
+        and bool(held.get("EnableTagOverride")) == registration.tag_override
+        and (registration.tag_override or list(held.get("Tags") or ()) == list(registration.tags))
         and dict(held.get("Meta") or {}) == registration.full_meta()
         and weights.get("Passing", 1) == registration.weight_passing
         and weights.get("Warning", 1) == registration.weight_warning
@@ -136,7 +139,7 @@ def plan(
     for service_id, registration in desired.items():
         if service_id in actual.services and not actual.is_marked(service_id):
             if not registration.default_id:
-                result.refusals.append((registration.container, Refusal("id", f"the id {service_id!r} belongs to a registration of somebody else")))
+                result.refusals.append((registration.container, refusal("id-foreign", "id", text=repr(service_id))))
                 continue
             result.taken_over.append(service_id)
         if service_id in outdated or not equal(registration, actual):

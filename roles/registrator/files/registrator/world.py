@@ -14,6 +14,7 @@ from registrator.convention import registrations_of
 from registrator.drain import Drains
 from registrator.model import Facts, Outcome, Refusal, Registration
 from registrator.plan import merge
+from registrator.reasons import refusal
 
 
 class Unknown(Exception):
@@ -109,7 +110,7 @@ class World:
                 found = registrations_of(facts, self.settings, self._owner(facts), now)
             except Exception as error:
                 # A mistake in here that one container brings to light must not stop the registration of all others.
-                found = Outcome(refusals=(Refusal("*", f"the engine cannot read this container: {type(error).__name__}: {error}"),))
+                found = Outcome(refusals=(refusal("engine", "*", error=f"{type(error).__name__}: {error}"),))
             self.outcomes[facts.id] = found
         return found
 

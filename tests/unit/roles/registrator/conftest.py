@@ -34,6 +34,12 @@ def fixture_document() -> Any:
     return _loader(ENGINES[0])
 
 
+@pytest.fixture(name="documents", scope="session")
+def fixture_documents() -> Any:
+    """Return the same as ``document``, for a test that is repeated within one call."""
+    return _loader(ENGINES[0])
+
+
 @pytest.fixture(name="recorded", params=ENGINES)
 def fixture_recorded(request: pytest.FixtureRequest) -> Any:
     """The same from each engine. ``record.py`` made them."""

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from registrator.convention import META_KEY, NAME, default_name, image_version, registrations_of
+from registrator.convention import NAME, image_name, registrations_of
 from registrator.facts import facts_of, parse_signal, parse_time
+from registrator.meta import META_KEY, image_version
 from registrator.model import MARK, Binding, Facts, Outcome, Settings
 
 DATA = Path(__file__).resolve().parent / "data"
@@ -285,7 +286,7 @@ def test_names_outside_of_dns_get_a_warning(document: Any, name: str) -> None:
     ],
 )
 def test_default_name(image: str, name: str) -> None:
-    assert default_name(image) == name
+    assert image_name(image) == name
 
 
 @pytest.mark.parametrize(
@@ -352,8 +353,8 @@ def test_no_label_can_break_it(labels: dict[str, str], host_ip: str, ports: set[
     facts = Facts(
         id="0" * 64, name="c", image="img", running=True, paused=False, restarting=False, pid=1, created="", started_at=1.0, labels=labels, env={},
         network_mode="bridge", network_owner="", exposed=tuple((port, "tcp") for port in sorted(ports | {80})),
-        bindings=tuple(Binding(port, "tcp", host_ip, port) for port in sorted(ports | {80})), addresses=("172.17.0.2",), health="", health_output="",
-        stop_signal=15, stop_timeout=10.0,
+        bindings=tuple(Binding(port, "tcp", host_ip, port) for port in sorted(ports | {80})), addresses=("172.17.0.2",),
+        health="", stop_signal=15, stop_timeout=10.0,
     )  # fmt: skip
     found = registrations_of(facts, NODE)
     for registration in found.registrations:

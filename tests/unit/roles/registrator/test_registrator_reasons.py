@@ -1,0 +1,276 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What somebody wrote has its effect, or one line says why not: every way in which a label is refused or questioned."""
+
+from __future__ import annotations
+
+import ast
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from registrator.cli import explain_text
+from registrator.config import Config
+from registrator.convention import WHOLE_PORT, registrations_of
+from registrator.engine import Engine
+from registrator.facts import facts_of
+from registrator.model import Facts, Outcome, Settings
+from registrator.plan import Actual, merge, plan
+from registrator.reasons import REASONS
+
+ROLE = Path(__file__).resolve().parents[4] / "roles" / "registrator"
+NODE = Settings(hostname="node1", address="192.0.2.10", protected_names=("billing",))
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Labels that lead to one refusal or warning, and what becomes of the container."""
+
+    kind: str
+    key: str
+    labels: dict[str, str]
+    # Whether the service is registered, and what it is then.
+    registered: bool = True
+    warning: bool = False
+    # The check that was asked for cannot be made, so the service is critical.
+    critical: bool = False
+    container: str = "published"
+    settings: dict[str, Any] = field(default_factory=dict)
+    image: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def warns(kind: str, key: str, labels: dict[str, str], **more: Any) -> Row:
+    return Row(kind, key, labels, warning=True, **more)
+
+
+ROWS = [
+    Row("port-number", "0_name", {"SERVICE_0_NAME": "x"}),
+    Row("port-number", "080_name", {"SERVICE_080_NAME": "x"}),
+    Row("port-number", "100000_name", {"SERVICE_100000_NAME": "x"}),
+    Row("port-number", "-1_name", {"SERVICE_-1_NAME": "x"}),
+    Row("port-number", "9400-9300_tags", {"SERVICE_9400-9300_TAGS": "x"}),
+    Row("port-number", "9300-_tags", {"SERVICE_9300-_TAGS": "x"}),
+    Row("port-number", "80,443_name", {"SERVICE_80,443_NAME": "x"}),
+    Row("port-number", "53/udp_name", {"SERVICE_53/UDP_NAME": "x"}),
+    warns("port-unknown", "80_*", {"SERVICE_80_NAME": "x"}),
+    warns("port-unknown", "8081_udp_*", {"SERVICE_8081_UDP_NAME": "x"}),
+    warns("port-unknown", "9300-9400_*", {"SERVICE_9300-9400_NAME": "x"}),
+    warns("port-unknown", "9042_*", {"SERVICE_9042_TAGS": "x"}, container="host_network"),
+    warns("port-not-registered", "80_*", {"SERVICE_80_NAME": "x"}, container="exposed_only", registered=False),
+    warns("port-not-registered", "80_*", {"SERVICE_80_NAME": "x"}, container="loopback_only", registered=False),
+    warns("port-not-registered", "80_*", {"SERVICE_80_NAME": "x"}, container="ipv6_binding", registered=False),
+    warns("port-not-registered", "8081_*", {"SERVICE_8081_TAGS": "x", "SERVICE_NAME": ""}, registered=False,
+          settings={"explicit": True}),
+    warns("not-registered", "*", {"SERVICE_NAME": "x"}, container="no_ports", registered=False),
+    warns("not-registered", "*", {"SERVICE_NAME": "x"}, container="none_network", registered=False),
+    warns("not-registered", "*", {"SERVICE_NAME": "x"}, container="swarm_mesh", registered=False),
+    warns("protocol-place", "udp_name", {"SERVICE_UDP_NAME": "x"}),
+    warns("protocol-place", "tcp_8081_tags", {"SERVICE_TCP_8081_TAGS": "x"}),
+    warns("prefix-case", "name", {"service_name": "x"}),
+    warns("prefix-case", "check_http", {"Service_8081_Check_Http": "/"}),
+    Row("same-key", "name", {"SERVICE_NAME": "a", "SERVICE_Name": "b"}),
+    warns("typo", "tag", {"SERVICE_TAG": "http"}),
+    warns("typo", "names", {"SERVICE_NAMES": "x"}),
+    warns("quotes", "name", {"SERVICE_NAME": '"x"'}),
+    warns("quotes", "check_http", {"SERVICE_CHECK_HTTP": "'/health'"}),
+    warns("quotes", "edge_port", {"SERVICE_EDGE_PORT": '"80"'}),
+    Row("name-characters", "name", {"SERVICE_NAME": "a/b"}, registered=False),
+    Row("name-characters", "name", {"SERVICE_NAME": "n26-"}, registered=False),
+    Row("name-reserved", "name", {"SERVICE_NAME": "CONSUL"}, registered=False),
+    Row("name-reserved", "name", {"SERVICE_NAME": ""}, registered=False, image="hashicorp/consul:1.22"),
+    Row("name-reserved", "name", {"SERVICE_NAME": "Edge"}, registered=False, settings={"reserved_names": ("edge",)}),
+    Row("name-spelling", "name", {"SERVICE_NAME": "Billing"}, registered=False),
+    Row("name-secret", "name", {"SERVICE_NAME": JWT}, registered=False),
+    warns("name-case", "name", {"SERVICE_NAME": "Shop"}),
+    warns("name-dns", "name", {"SERVICE_NAME": "my_shop"}),
+    Row("name-missing", "name", {"SERVICE_NAME": ""}, registered=False, image="sha256:" + "a" * 64, container="nameless"),
+    Row("id-characters", "id", {"SERVICE_ID": "my id/1"}),
+    Row("id-secret", "id", {"SERVICE_ID": JWT}),
+    warns("tag-list", "tags", {"SERVICE_TAGS": '["http","v2"]'}),
+    warns("tag-list", "tags", {"SERVICE_TAGS": "\"http\",'v2'"}),
+    warns("tag-separator", "tags", {"SERVICE_TAGS": "http tcp"}),
+    warns("tag-separator", "tags", {"SERVICE_TAGS": "http;v2"}),
+    warns("tag-case", "tags", {"SERVICE_TAGS": "HTTP"}),
+    warns("tag-template", "tags", {"SERVICE_TAGS": "{{.Config.Hostname}}"}),
+    warns("tag-udp", "tags", {"SERVICE_TAGS": "udp"}),
+    Row("tag-characters", "tags", {"SERVICE_TAGS": "a\nb"}),
+    Row("tag-length", "tags", {"SERVICE_TAGS": "t" * 4097}),
+    Row("tag-secret", "tags", {"SERVICE_TAGS": "db=postgres://u:hunter2@h/d"}),
+    Row("meta-key", "bad.key", {"SERVICE_BAD.KEY": "x"}),
+    Row("meta-reserved", "registrator-managed", {"SERVICE_REGISTRATOR-MANAGED": "x"}),
+    Row("meta-reserved", "registrator-protocol", {"SERVICE_REGISTRATOR-PROTOCOL": "tcp"}),
+    Row("meta-reserved", "consul-x", {"SERVICE_CONSUL-X": "x"}),
+    Row("meta-secret-key", "db_password", {"SERVICE_DB_PASSWORD": "hunter2"}),
+    Row("meta-secret-value", "database_url", {"SERVICE_DATABASE_URL": "postgres://u:hunter2@h/d"}),
+    Row("meta-environment", "region", {}, environment={"SERVICE_REGION": "x"}, settings={"environment_meta": False}),
+    Row("meta-length", "long", {"SERVICE_LONG": "x" * 513}),
+    Row("meta-characters", "lines", {"SERVICE_LINES": "a\nb"}),
+    Row("meta-count", "a69", {f"SERVICE_A{number:02}": "x" for number in range(70)}),
+    Row("weight", "weight", {"SERVICE_WEIGHT": "ten"}),
+    Row("warmup", "warmup", {"SERVICE_WARMUP": "30"}),
+    warns("address-value", "address", {"SERVICE_ADDRESS": "192.0.2.99"}),
+    warns("address-host", "address", {"SERVICE_ADDRESS": "container"}, container="host_network"),
+    Row("address-none", "address", {"SERVICE_ADDRESS": "container/lan"}, registered=False),
+    Row("check-unknown", "check_headers", {"SERVICE_CHECK_HEADERS": "a: b"}),
+    Row("check-unknown", "check", {"SERVICE_CHECK": "http"}),
+    Row("check-unsupported", "check_httpp", {"SERVICE_CHECK_HTTPP": "/"}, critical=True),
+    Row("check-unsupported", "check_docker", {"SERVICE_CHECK_DOCKER": "true"}, critical=True),
+    Row("check-path", "check_http", {"SERVICE_CHECK_HTTP": "/a b"}, critical=True),
+    Row("check-url", "check_http", {"SERVICE_CHECK_HTTP": "http://other:80/health"}, critical=True),
+    Row("check-url", "check_http", {"SERVICE_CHECK_HTTP": "https://localhost:8081/health"}, critical=True),
+    Row("check-url", "check_https", {"SERVICE_CHECK_HTTPS": "localhost:9999/health"}, critical=True),
+    Row("check-url", "check_http", {"SERVICE_CHECK_HTTP": "http://localhost:x/"}, critical=True),
+    warns("check-url-path", "check_http", {"SERVICE_CHECK_HTTP": "http://localhost:8081/health"}),
+    Row("check-word", "check_http", {"SERVICE_CHECK_HTTP": "true"}, critical=True),
+    Row("check-secret", "check_http", {"SERVICE_CHECK_HTTP": "/health?token=hunter2"}, critical=True),
+    Row("check-secret", "check_http", {"SERVICE_CHECK_HTTP": "http://u:hunter2@localhost:8081/"}, critical=True),
+    Row("check-port", "check_tcp", {"SERVICE_CHECK_TCP": "localhost:9000"}, critical=True),
+    Row("check-port", "check_grpc", {"SERVICE_CHECK_GRPC": ":9000/svc"}, critical=True),
+    Row("check-method", "check_http_method", {"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HTTP_METHOD": "POST"}, critical=True),
+    Row("check-header", "check_header", {"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HEADER": "Host"}, critical=True),
+    Row("check-header", "check_header", {"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HEADER": '{"Host": 1}'}, critical=True),
+    Row("check-header-secret", "check_header", critical=True,
+        labels={"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HEADER": '{"Authorization": ["Basic aHVudGVyMg=="]}'}),
+    Row("check-ttl", "check_ttl", {"SERVICE_CHECK_TTL": "soon"}, critical=True),
+    Row("check-script", "check_script", {"SERVICE_CHECK_SCRIPT": "true"}, critical=True),
+    Row("check-script", "check_cmd", {"SERVICE_CHECK_CMD": "/ok"}, critical=True),
+    Row("check-duration", "check_interval", {"SERVICE_CHECK_TCP": "true", "SERVICE_CHECK_INTERVAL": "15"}),
+    Row("check-status", "check_initial_status", {"SERVICE_CHECK_TCP": "true", "SERVICE_CHECK_INITIAL_STATUS": "fine"}),
+    Row("check-second", "check_tcp", {"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_TCP": "true"}),
+    warns("check-option", "check_interval", {"SERVICE_CHECK_TTL": "10s", "SERVICE_CHECK_INTERVAL": "5s"}),
+    warns("check-option", "check_http_method", {"SERVICE_CHECK_TCP": "true", "SERVICE_CHECK_HTTP_METHOD": "HEAD"}),
+    warns("check-alone", "check_interval", {"SERVICE_CHECK_INTERVAL": "5s"}),
+    warns("check-udp", "check_tcp", {"SERVICE_CHECK_TCP": "true"}, container="udp_and_tcp"),
+    Row("check-udp", "check_tcp", {"SERVICE_53_UDP_CHECK_TCP": "true"}, critical=True, container="udp_and_tcp"),
+]  # fmt: skip
+
+# What needs more than one container, or a fault in the engine.
+ELSEWHERE = {"id-taken", "id-twice", "id-foreign", "engine"}
+
+
+def looked_at(document: Any, row: Row) -> Facts:
+    text = document("published" if row.container == "nameless" else row.container, **row.labels)
+    text["Config"]["Env"] = [*(text["Config"]["Env"] or []), *("=".join(item) for item in row.environment.items())]
+    text["Config"]["Image"] = row.image or text["Config"]["Image"]
+    if row.container == "nameless":
+        text["Name"] = ""
+    return facts_of(text)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row.kind}-{row.key}" for row in ROWS])
+def test_each_reason(document: Any, row: Row, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = looked_at(document, row)
+    settings = replace(NODE, **row.settings)
+    found = registrations_of(facts, settings)
+    notices = found.warnings if row.warning else found.refusals
+    (notice,) = [item for item in notices if (item.kind, item.key) == (row.kind, row.key)]
+    # A bad label costs only itself.
+    labels = {name: value for name, value in facts.labels.items() if name not in row.labels}
+    before = registrations_of(replace(facts, labels=labels), settings)
+    assert bool(found.registrations) is row.registered
+    assert len(found.registrations) in (0, len(before.registrations))
+    assert any(check["Status"] == "critical" and notice.reason in check["Notes"] and check["CheckID"].endswith(":refused")
+               for item in found.registrations for check in item.checks if "Notes" in check) is row.critical  # fmt: skip
+    # The log has the line once, `explain` has the same, and neither nor the catalogue has the secret.
+    config = Config(address=NODE.address, hostname=NODE.hostname, state_directory=str(tmp_path), protected_names=("billing",))
+    engine = Engine(replace(config, **row.settings))
+    engine.world.put(facts, "token")
+    for _pass in range(2):
+        engine._report(engine.world.desired(time.time())[1])
+    log = [line for line in capsys.readouterr().err.splitlines() if f" key={row.key} " in line or f' key="{row.key}" ' in line]
+    assert sum(f"event={'warning' if row.warning else 'refused'} " in line for line in log) == 1, log
+    explained = explain_text(facts, found, "", None)
+    assert f"{'warning' if row.warning else 'refused'}: SERVICE_{row.key.upper()}: {notice.reason}" in explained
+    for secret in ("hunter2", "aHVudGVyMg", JWT):
+        assert secret not in explained + "".join(log) + repr([item.payload() for item in found.registrations])
+
+
+def test_every_reason_is_tried() -> None:
+    """A new reason needs a row; one that nothing gives is removed."""
+    assert {row.kind for row in ROWS} | ELSEWHERE == set(REASONS)
+
+
+def test_reasons_come_from_the_table_alone() -> None:
+    for path in (ROLE / "files" / "registrator").glob("*.py"):
+        made = [
+            node.lineno
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refusal"
+        ]
+        assert len(made) == (path.name == "reasons.py"), f"{path.name}:{made}: use reasons.refusal"
+
+
+def test_every_reason_is_documented() -> None:
+    text = (ROLE / "README.md").read_text(encoding="utf-8")
+    documented = {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ") and line.count("|") == 4}
+    assert set(REASONS) <= documented
+
+
+def test_conflicts_of_ids(document: Any) -> None:
+    def pair(name: str, container: str, **labels: str) -> tuple[Facts, Outcome]:
+        text = document(container, **labels)
+        facts = replace(facts_of(text), id=name * 64, created=name)
+        return facts, registrations_of(facts, NODE)
+
+    one, two = pair("a", "published", SERVICE_ID="mine"), pair("b", "published", SERVICE_ID="mine")
+    desired, refused = merge([one, two])
+    assert [(owner[0], item.kind) for owner, item in refused] == [("b", "id-taken")]
+    twice = pair("c", "port_range", SERVICE_9100_ID="x", SERVICE_9101_ID="x")
+    assert [(owner[0], item.kind) for owner, item in merge([twice])[1]] == [("c", "id-twice")]
+    foreign = Actual(services={"mine": {"ID": "mine", "Service": "web", "Meta": {}}})
+    assert [(owner[0], item.kind) for owner, item in plan(desired, foreign, "node1").refusals] == [("a", "id-foreign")]
+
+
+# One value of each attribute that is not its default, right or wrong.
+VOCABULARY = {
+    "NAME": ["shop", "a/b", "consul", '"shop"'], "TAGS": ["http", '["a"]', "a b", "HTTP", "a\nb", r"a\\,b"], "ID": ["mine", "a b"],
+    "WEIGHT": ["5", "x"], "WARMUP": ["10s", "x"], "ADDRESS": ["container", "192.0.2.1", "container/x"],
+    "VERSION": ["2"], "ENABLE_TAG_OVERRIDE": ["true"], "REGION": ["x", "a\nb"], "TOKEN": ["x"], "TAG": ["x"],
+    "EDGE_PORT": ["80"], "CHECK_HTTP": ["/h", "http://x/", "/a b", "true"], "CHECK_HTTPS": ["/h", " "],
+    "CHECK_CMD": ["x"], "CHECK_SCRIPT": ["x"], "CHECK_TTL": ["10s", "x"], "CHECK_TCP": ["true", "x:1"],
+    "CHECK_GRPC": ["true", ":1"], "CHECK_HTTP_METHOD": ["HEAD", "PUT"], "CHECK_HTTPS_METHOD": ["HEAD", "PUT"],
+    "CHECK_HEADER": ["Host: a", "x"], "CHECK_TLS_SKIP_VERIFY": ["true"], "CHECK_GRPC_USE_TLS": ["true"],
+    "CHECK_INTERVAL": ["5s", "x"], "CHECK_TIMEOUT": ["1s", "x"], "CHECK_INITIAL_STATUS": ["passing", "x"],
+    "CHECK_DEREGISTER_AFTER": ["10m", "x"], "CHECK_DOCKER": ["x"], "CHECK_FOO": ["x"], "CHECK": ["x"], "UDP_NAME": ["x"],
+}  # fmt: skip
+_WHERE = st.sampled_from(["", "80_", "53_UDP_", "9999_", "0_", "1-99_", "50-60_UDP_", "9-1_"])
+_WRITTEN = st.dictionaries(st.sampled_from(sorted(VOCABULARY)), st.tuples(_WHERE, st.integers(0, 9)), min_size=1, max_size=6)
+_SHAPES = ("several_ports", "udp_and_tcp", "exposed_only", "host_network", "published", "none_network")
+
+
+@hypothesis_settings(max_examples=400, deadline=None)
+@given(written=_WRITTEN, shape=st.sampled_from(_SHAPES), allow=st.booleans())
+def test_nothing_that_is_written_is_without_effect_and_without_a_word(
+    documents: Any, written: dict[str, tuple[str, int]], shape: str, allow: bool
+) -> None:
+    labels = {
+        f"SERVICE_{where if name != 'UDP_NAME' else ''}{name}": VOCABULARY[name][number % len(VOCABULARY[name])]
+        for name, (where, number) in written.items()
+    }
+    facts = replace(facts_of(documents(shape)), labels=labels, env={})
+    settings = replace(NODE, allow_scripts=allow)
+    found = registrations_of(facts, settings)
+    said = {item.kind for item in (*found.refusals, *found.warnings)}
+    if said & WHOLE_PORT:
+        # A port that is not registered has one line for all of its labels.
+        return
+    if not found.registrations:
+        assert said & {"not-registered", "port-number"}
+        return
+    assert len(found.registrations) >= len(registrations_of(replace(facts, labels={}), settings).registrations)
+    refused = "check-udp" in said or any(item.kind.startswith("check-") for item in found.refusals)
+    unknown = tuple("SERVICE_" + item.key[:-1].upper() for item in found.warnings if item.kind == "port-unknown")
+    for key, value in labels.items():
+        # So do a port that does not exist, and a check that cannot be made.
+        if not value.strip() or key.startswith(unknown) or ("_CHECK_" in key and refused):
+            continue
+        without = registrations_of(replace(facts, labels={name: text for name, text in labels.items() if name != key}), settings)
+        assert without != found, f"{key}={value!r} changes nothing, and nobody is told"
