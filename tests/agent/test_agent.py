@@ -152,7 +152,11 @@ HARD = {
         "SERVICE_CHECK_DEREGISTER_AFTER": "1ns",
     },
     "shortest durations": {"SERVICE_CHECK_TTL": "1ns", "SERVICE_WARMUP": "87600h"},
-    "odd path": {"SERVICE_CHECK_HTTP": "/%zz?a=b#c\\\"'<>[]{}|^`", "SERVICE_CHECK_HTTP_METHOD": "PROPFIND"},
+    "odd path": {"SERVICE_CHECK_HTTP": "/%zz?a=b#c\\\"'<>[]{}|^`", "SERVICE_CHECK_HTTP_METHOD": "HEAD"},
+    "longest tag": {"SERVICE_TAGS": "t" * 4096 + r",a\\\\,b"},
+    "headers": {"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HEADER": '{"Host": ["shop.example"], "X-Probe": "a, b"}'},
+    "check that cannot be made": {"SERVICE_CHECK_HTTP": "/a b \u2603"},
+    "tags that others change": {"SERVICE_TAGS": "a", "SERVICE_ENABLE_TAG_OVERRIDE": "true"},
     "every kind at once": {
         "SERVICE_CHECK_HTTP": "/",
         "SERVICE_CHECK_HTTPS": "/",

@@ -31,9 +31,8 @@ NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,126}[A-Za-z0-9_])?")
 DNS_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 SERVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,254}")
 # What costs a port its registration, so that its other labels need no word of their own.
-WHOLE_PORT = frozenset(
-    ["name-secret", "name-characters", "name-reserved", "name-spelling", "name-missing", "address-none", "port-not-registered"]
-)
+WHOLE_PORT = frozenset([f"name-{what}" for what in ("secret", "characters", "reserved", "spelling", "missing")])
+WHOLE_PORT |= {"address-none", "port-not-registered"}
 _WEIGHT = re.compile(r"(100|[0-9]{1,2})")
 
 # An image that was started by its id has no name. Docker takes any beginning of the id; it prints 12 characters of it.

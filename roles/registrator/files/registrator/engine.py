@@ -294,12 +294,13 @@ class Engine:
     def _report(self, refused: list[tuple[str, Refusal]]) -> None:
         for container, refusal in refused:
             facts = self.world.facts.get(container)
-            name = facts.name if facts else ""
-            if self.once.say("warning", container, "refused", refusal.reason, name=name, key=refusal.key):
+            about = {"name": facts.name if facts else "", "key": refusal.key, "kind": refusal.kind}
+            if self.once.say("warning", container, "refused", refusal.reason, **about):
                 self.metrics.add("refused_total")
         for facts in self.world.facts.values():
             for warning in self.world.outcome(facts, time.time()).warnings:
-                self.once.say("warning", facts.id, "warning", warning.reason, name=facts.name, key=warning.key)
+                about = {"name": facts.name, "key": warning.key, "kind": warning.kind}
+                self.once.say("warning", facts.id, "warning", warning.reason, **about)
         self.metrics.set("refused", len(refused))
         self.once.forget_all_but(self.world.facts)
 

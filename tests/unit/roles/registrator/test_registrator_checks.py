@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from registrator.attributes import duration_seconds
+from registrator.checks import own_checks
 from registrator.convention import registrations_of
 from registrator.facts import facts_of
 from registrator.model import Outcome, Registration, Settings
@@ -152,3 +153,131 @@ def test_a_refusal_repeats_no_long_or_secret_value(document: Any) -> None:
     for item in registrations_of(facts_of(document("published", **labels)), NODE).refusals:
         assert "hush" not in item.reason
         assert len(item.reason) < 200
+
+
+def check_of(document: Any, labels: dict[str, str], container: str = "published") -> dict[str, Any]:
+    """Return the only check that labels lead to."""
+    found = registration(document, container, **{"SERVICE_" + key: value for key, value in labels.items()})
+    (check,) = found.checks
+    return dict(check)
+
+
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("http://localhost:8081/health?deep=1", "/health?deep=1"),
+        ("http://127.0.0.1:8081", "/"),
+        ("http://127.1.2.3:8081/a#b", "/a"),
+        ("http://192.0.2.10:8081/health", "/health"),
+        ("http://$SERVICE_IP:$SERVICE_PORT/health", "/health"),
+        ("localhost:8081/health", "/health"),
+        (":8081/health", "/health"),
+        ("http://[::1]:8081/health", "/health"),
+        ("/redirect?to=http://other:80/", "/redirect?to=http://other:80/"),
+        ("health/http://x", "/health/http://x"),
+    ],
+)
+def test_a_url_of_the_port_itself_is_its_path(document: Any, value: str, url: str) -> None:
+    assert check_of(document, {"CHECK_HTTP": value})["HTTP"] == "http://192.0.2.10:8081" + url
+
+
+@pytest.mark.parametrize(
+    ("value", "right"),
+    [
+        ("http://localhost:80/health", "SERVICE_CHECK_HTTP=/health"),
+        ("http://localhost/health", "SERVICE_CHECK_HTTP=/health"),
+        ("https://localhost:8081/health", "SERVICE_CHECK_HTTPS=/health"),
+        ("http://other.example:8081/health", "SERVICE_CHECK_HTTP=/health"),
+        ("http://169.254.169.254:8081/latest", "SERVICE_CHECK_HTTP=/latest"),
+        ("localhost:99999/health", "SERVICE_CHECK_HTTP=/"),
+        ("ftp://localhost:8081/x", "SERVICE_CHECK_HTTP=/x"),
+    ],
+)
+def test_a_url_of_something_else_is_refused_with_the_right_form(document: Any, value: str, right: str) -> None:
+    check = check_of(document, {"CHECK_HTTP": value})
+    assert "HTTP" not in check
+    assert check["Status"] == "critical"
+    assert right in check["Notes"]
+
+
+def test_the_published_port_is_the_port_itself(document: Any) -> None:
+    assert check_of(document, {"CHECK_HTTP": "http://localhost:80/h"}, "network_owner")["HTTP"].endswith(":8190/h")
+    assert check_of(document, {"CHECK_HTTP": "http://localhost:8190/h"}, "network_owner")["HTTP"].endswith(":8190/h")
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("Host: shop.example", {"Host": ["shop.example"]}),
+        ("Host: a\nX-Probe: b : c", {"Host": ["a"], "X-Probe": ["b : c"]}),
+        ('{"Host": ["a"], "X-Probe": "b"}', {"Host": ["a"], "X-Probe": ["b"]}),
+        ('{"Accept": ["a", "b"]}', {"Accept": ["a", "b"]}),
+    ],
+)
+def test_headers(document: Any, text: str, header: dict[str, list[str]]) -> None:
+    assert check_of(document, {"CHECK_HTTP": "/", "CHECK_HEADER": text})["Header"] == header
+
+
+BAD_HEADERS = [
+    "Host", ": x", "{}", '{"a": {}}', '{"a": null}', "{bad", '{"a": "b\\r\\nc: d"}', "a b: c", '{"a": [1]}', "a: " + "x" * 513, "[" * 2000,
+    "Authorization: Basic dXNlcjpwdw==", "Cookie: a=b", "X-Api-Key: k", "X-Custom: Bearer abcdefgh1234", "X-Vault-Token: x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD_HEADERS)
+def test_a_header_that_is_refused_takes_the_check_along(document: Any, text: str) -> None:
+    """Without it, another answer could count as healthy than the one that was asked for."""
+    check = check_of(document, {"CHECK_HTTP": "/", "CHECK_HEADER": text})
+    assert ("HTTP" in check, check["Status"]) == (False, "critical")
+    assert "dXNlcjpwdw" not in check["Notes"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PROPFIND", "OPTIONS", "get /"])
+def test_a_check_only_reads(document: Any, method: str) -> None:
+    for labels in ({"CHECK_HTTP": "/", "CHECK_HTTP_METHOD": method}, {"CHECK_HTTPS": "/", "CHECK_HTTPS_METHOD": method}):
+        assert check_of(document, labels)["Status"] == "critical"
+
+
+NOT_MADE = [
+    {"CHECK_HTTP": "/a b"}, {"CHECK_HTTP": "true"}, {"CHECK_HTTPS": "/" + "x" * 1024}, {"CHECK_TTL": "soon"}, {"CHECK_TTL": "0s"},
+    {"CHECK_SCRIPT": "true"}, {"CHECK_CMD": "true"}, {"CHECK_TCP": "8080"}, {"CHECK_TCP": "localhost:8080"}, {"CHECK_GRPC": "h:1"},
+    {"CHECK_HTTTP": "/"}, {"CHECK_UDP": "true"}, {"CHECK_DOCKER": "true"}, {"CHECK_H2PING": "true"},
+    {"CHECK_HTTP": "/?token=x", "CHECK_INITIAL_STATUS": "passing"}, {"CHECK_HTTP": "/a b", "CHECK_TCP": "true"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", NOT_MADE, ids=[str(labels) for labels in NOT_MADE])
+def test_a_check_that_cannot_be_made_keeps_the_service_critical(document: Any, labels: dict[str, str]) -> None:
+    """It never counts as healthy without the check that was asked for."""
+    found = registration(document, **{"SERVICE_" + key: value for key, value in labels.items()})
+    (check,), (verdict,) = found.checks, found.verdicts
+    assert check["CheckID"] == verdict.check_id == f"service:{found.id}:refused"
+    assert (check["Status"], verdict.status) == ("critical", "critical")
+    assert check["CheckID"] in own_checks(found.id), "another registrator could not end it, so `release` does"
+    assert {"HTTP", "TCP", "GRPC", "Args"}.isdisjoint(check)
+
+
+@pytest.mark.parametrize("labels", [{"CHECK_TCP": "false"}, {"CHECK_HTTP": "no"}, {"CHECK_HTTP": ""}, {"CHECK_TTL": "off"}])
+def test_a_check_that_is_switched_off_does_not_hide_another(document: Any, labels: dict[str, str]) -> None:
+    assert not registration(document, **{"SERVICE_" + key: value for key, value in labels.items()}).checks
+    assert "GRPC" in check_of(document, {**labels, "CHECK_GRPC": "true"})
+
+
+def test_checks_of_udp_ports(document: Any) -> None:
+    """What cannot ask a udp port is not made there: it is for the tcp port when there is one, else it cannot be made."""
+    for labels in ({"SERVICE_CHECK_TCP": "true"}, {"SERVICE_53_CHECK_HTTP": "/"}):
+        found = registrations_of(facts_of(document("udp_and_tcp", **labels)), NODE)
+        assert [len(item.checks) for item in found.registrations] == [1, 0]
+        assert [item.kind for item in found.warnings] == ["check-udp"]
+    only_udp = registrations_of(facts_of(document("udp_and_tcp", SERVICE_53_UDP_CHECK_TCP="true")), NODE)
+    assert [[check["Status"] for check in item.checks] for item in only_udp.registrations] == [[], ["critical"]]
+    ttl = registrations_of(facts_of(document("udp_and_tcp", SERVICE_CHECK_TTL="10s")), NODE)
+    assert [item.checks[0]["TTL"] for item in ttl.registrations] == ["10s", "10s"]
+
+
+def test_what_a_healthcheck_prints_stays_in_docker(document: Any) -> None:
+    text = document("unhealthy")
+    text["State"]["Health"]["Log"] = [{"Output": "cannot reach postgres://app:hunter2@db/app"}]
+    found = registrations_of(facts_of(text), NODE).registrations[0]
+    assert found.verdicts[0].output == "unhealthy"
+    assert "hunter2" not in repr((found.payload(), found.verdicts))
