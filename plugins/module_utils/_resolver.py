@@ -16,8 +16,9 @@ import os
 import time
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.module_utils import _hostfile
+from ansible_collections.trinode.platform.plugins.module_utils import _hostfile, _resolved, _resolver_lines
 from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING, Entry
+from ansible_collections.trinode.platform.plugins.module_utils._resolver_lines import NO_LINES, Lines
 from ansible_collections.trinode.platform.plugins.module_utils._unit_drift import TOLERANCE_SECONDS, parse_properties, process_age
 
 #: libc reads no more name servers than this (MAXNS in resolv.h; musl has the same limit).
@@ -28,7 +29,7 @@ HEADER = "# Managed by Ansible, role trinode.platform.resolvconf_dns. Changes ma
 BEGIN = "# BEGIN managed by Ansible, role trinode.platform.resolvconf_dns"
 END = "# END managed by Ansible, role trinode.platform.resolvconf_dns"
 
-RESOLVED_DROP_IN = "/etc/systemd/resolved.conf.d/60-resolvconf-dns.conf"
+RESOLVED_DROP_IN = _resolved.DROP_IN
 RESOLVED_STUB = "/run/systemd/resolve/stub-resolv.conf"
 RESOLVED_UPLINKS = "/run/systemd/resolve/resolv.conf"
 RESOLVED_STUB_ADDRESSES = ("127.0.0.53", "127.0.0.54")
@@ -36,6 +37,8 @@ RESOLVED_STUB_ADDRESSES = ("127.0.0.53", "127.0.0.54")
 RESOLVCONF_OUTPUT = "/run/resolvconf/resolv.conf"
 RESOLVCONF_HEAD = "/etc/resolvconf/resolv.conf.d/head"
 RESOLVCONF_BASE = "/etc/resolvconf/resolv.conf.d/base"
+RESOLVCONF_TAIL = "/etc/resolvconf/resolv.conf.d/tail"
+RESOLVCONF_RECORDS = "/run/resolvconf/interface"
 OPENRESOLV_CONF = "/etc/resolvconf.conf"
 
 #: Where a forwarder on this host (dnsmasq, alone or under NetworkManager) keeps the servers that it forwards to.
@@ -194,39 +197,43 @@ def missing_package(system: System, manager: Manager) -> str | None:
     return None
 
 
-def resolved_servers(system: System) -> list[str]:
-    """The servers in the operator's own configuration of systemd-resolved."""
-    fragments: dict[str, str] = {}
-    for parent in ("/usr/lib", "/run", "/etc"):
-        directory = f"{parent}/systemd/resolved.conf.d"
-        if os.path.isdir(system.path(directory)):
-            fragments.update({name: f"{directory}/{name}" for name in os.listdir(system.path(directory)) if name.endswith(".conf")})
-    fragments.pop(os.path.basename(RESOLVED_DROP_IN), None)
-    servers: list[str] = []
-    for path in ["/etc/systemd/resolved.conf", *(fragments[name] for name in sorted(fragments))]:
-        for line in system.text(path).splitlines():
-            key, separator, value = line.partition("=")
-            if separator and key.strip() == "DNS":
-                servers = [*servers, *value.split()] if value.strip() else []
-    return servers
-
-
 def asked_servers(system: System) -> list[str]:
     """The servers that the host asks now, as their manager knows them, without those that this role set."""
     manager = detect(system)
     if manager.backend == "resolved":
-        return [*resolved_servers(system), *nameservers(system.text(RESOLVED_UPLINKS))]
+        return [*_resolved.servers(system), *nameservers(system.text(RESOLVED_UPLINKS))]
     if manager.flavour == "openresolv":
         records = system.run(["/sbin/resolvconf", "-l"])[1]
         own = without_block(system.text(RESOLV_CONF))
         return nameservers(records) or ([] if BEGIN in system.text(OPENRESOLV_CONF) else nameservers(own))
     if manager.flavour == "debian":
-        directory = "/run/resolvconf/interface"
-        names = sorted(os.listdir(system.path(directory))) if os.path.isdir(system.path(directory)) else []
-        sources = [RESOLVCONF_HEAD, *(f"{directory}/{name}" for name in names), RESOLVCONF_BASE]
+        sources = [RESOLVCONF_HEAD, *_resolvconf_records(system), RESOLVCONF_BASE]
         return [server for source in sources for server in nameservers(without_block(system.text(source)))]
     text = system.text(RESOLV_CONF)
     return [] if text.startswith(HEADER) else nameservers(text)
+
+
+def _resolvconf_records(system: System) -> list[str]:
+    """Return the files in which Debian's resolvconf keeps what each interface brought."""
+    place = system.path(RESOLVCONF_RECORDS)
+    return [f"{RESOLVCONF_RECORDS}/{name}" for name in sorted(os.listdir(place))] if os.path.isdir(place) else []
+
+
+def site_lines(system: System, state: t.Mapping[str, t.Any], manager: Manager) -> Lines:
+    """Return the search domains, options and sort lists of the site, which stay in force next to ours.
+
+    Resolvconf and systemd-resolved keep most of them by themselves. Of several ``options`` lines Docker passes only the
+    last one, ours, on to containers.
+    """
+    if manager.flavour == "debian":
+        sources = [RESOLVCONF_HEAD, *_resolvconf_records(system), RESOLVCONF_BASE, RESOLVCONF_TAIL]
+        return _resolver_lines.parse("\n".join(without_block(system.text(source)) for source in sources))._replace(search=[], others=[])
+    if manager.backend != "file":
+        return NO_LINES
+    if state.get("site"):
+        return Lines(**state["site"])
+    # An earlier version remembered the file as a whole.
+    return _resolver_lines.parse((state.get("before") or {}).get("resolv_conf", {}).get("text") or "")
 
 
 def former_servers(system: System, state: t.Mapping[str, t.Any] | None, ours: t.Iterable[str]) -> list[str]:
@@ -243,7 +250,7 @@ def former_servers(system: System, state: t.Mapping[str, t.Any] | None, ours: t.
     for server in asked_servers(system):
         behind: list[str] = []
         if server in RESOLVED_STUB_ADDRESSES:
-            behind = [*resolved_servers(system), *nameservers(system.text(RESOLVED_UPLINKS))]
+            behind = [*_resolved.servers(system), *nameservers(system.text(RESOLVED_UPLINKS))]
         elif server in FORWARDER_ADDRESSES:
             behind = next(filter(None, (nameservers(system.text(path)) for path in FORWARDER_UPLINKS)), [])
         found.extend(behind or [server])
@@ -320,35 +327,39 @@ def filled_servers(settings: Settings) -> list[str]:
     return (servers * MAX_SERVERS)[:MAX_SERVERS]
 
 
-def resolv_conf(settings: Settings) -> str:
-    """The whole /etc/resolv.conf of the ``file`` backend."""
-    lines = [HEADER]
-    if settings.search:
-        lines.append(f"search {' '.join(settings.search)}")
-    lines.extend(f"nameserver {server}" for server in libc_servers(settings))
-    if settings.options:
-        lines.append(f"options {' '.join(settings.options)}")
+def resolv_conf(settings: Settings, site: Lines = NO_LINES) -> str:
+    """Return the whole /etc/resolv.conf of the ``file`` backend."""
+    servers = [f"nameserver {server}" for server in libc_servers(settings)]
+    search = _resolver_lines.with_site_search(site.search, settings.search)
+    lines = [HEADER, *_line("search", search), *servers, *site.others, *_line("options", wanted_options(settings, site))]
     return "".join(f"{line}\n" for line in lines)
 
 
-def base_lines(settings: Settings) -> list[str]:
-    """What resolvconf shall add to the search domains and options of its records."""
-    lines = []
-    if settings.search:
-        lines.append(f"search {' '.join(settings.search)}")
-    if settings.options:
-        lines.append(f"options {' '.join(settings.options)}")
-    return lines
+def wanted_options(settings: Settings, site: Lines) -> list[str]:
+    """Return the options that have to be in force: the site's, and ours where it has none of that name."""
+    return _resolver_lines.with_site_options(site.options, settings.options)
+
+
+def _line(keyword: str, values: t.Sequence[str]) -> list[str]:
+    return [f"{keyword} {' '.join(values)}"] if values else []
+
+
+def base_lines(settings: Settings, site: Lines = NO_LINES) -> list[str]:
+    """Return what resolvconf has to add to the search domains and options of its records."""
+    return [*_line("search", settings.search), *_line("options", wanted_options(settings, site))]
 
 
 def openresolv_lines(settings: Settings) -> list[str]:
-    """The shell assignments of the same meaning for openresolv."""
+    """Return the shell assignments of the same meaning for openresolv; what the operator assigned above them stays.
+
+    Of two options of the same name libc takes the last one, which is the operator's.
+    """
     head = "\n".join(f"nameserver {server}" for server in filled_servers(settings))
-    lines = [f'resolv_conf_head="{head}"']
+    lines = [f'resolv_conf_head="{head}\n${{resolv_conf_head-$(cat /etc/resolv.conf.head 2>/dev/null)}}"']
     if settings.search:
-        lines.append(f'append_search="{" ".join(settings.search)}"')
+        lines.append(f'append_search="${{append_search:+$append_search }}{" ".join(settings.search)}"')
     if settings.options:
-        lines.append(f'resolv_conf_options="{" ".join(settings.options)}"')
+        lines.append(f'resolv_conf_options="{" ".join(settings.options)}${{resolv_conf_options:+ $resolv_conf_options}}"')
     return lines
 
 
@@ -370,12 +381,13 @@ def resolved_drop_in(settings: Settings) -> str:
     return f"{HEADER}\n[Resolve]\nDNS=\nDNS={' '.join(unique(settings.servers))}\nDomains={domains}\n"
 
 
-def wanted(system: System, manager: Manager, settings: Settings) -> dict[str, Entry]:
-    """What has to be where for the manager to do as the settings say."""
+def wanted(system: System, manager: Manager, settings: Settings, site: Lines = NO_LINES) -> dict[str, Entry]:
+    """Return what has to be where for the manager to do as the settings say."""
     if manager.backend == "file":
-        return {RESOLV_CONF: Entry(text=resolv_conf(settings))}
+        return {RESOLV_CONF: Entry(text=resolv_conf(settings, site))}
     if manager.backend == "resolved":
         entries = {RESOLVED_DROP_IN: Entry(text=resolved_drop_in(settings))}
+        entries.update(_resolved.return_files(HEADER, settings.servers[0], settings.domain))
         if not libc_asks_resolved(system):
             entries[RESOLV_CONF] = Entry(link=f"..{RESOLVED_STUB}")
         return entries
@@ -383,7 +395,7 @@ def wanted(system: System, manager: Manager, settings: Settings) -> dict[str, En
         return {OPENRESOLV_CONF: _blocked(system, OPENRESOLV_CONF, openresolv_lines(settings), first=False)}
     entries = {
         RESOLVCONF_HEAD: _blocked(system, RESOLVCONF_HEAD, [f"nameserver {server}" for server in filled_servers(settings)], first=True),
-        RESOLVCONF_BASE: _blocked(system, RESOLVCONF_BASE, base_lines(settings), first=False),
+        RESOLVCONF_BASE: _blocked(system, RESOLVCONF_BASE, base_lines(settings, site), first=False),
     }
     if system.target(RESOLV_CONF) != RESOLVCONF_OUTPUT:
         entries[RESOLV_CONF] = Entry(link=f"..{RESOLVCONF_OUTPUT}")
@@ -398,8 +410,8 @@ def _blocked(system: System, path: str, lines: t.Sequence[str], *, first: bool) 
 def undone(system: System, backend: str) -> dict[str, Entry]:
     """What has to be where so that nothing of this role is left in the manager's own files (/etc/resolv.conf aside)."""
     entries: dict[str, Entry] = {}
-    if backend == "resolved" and system.exists(RESOLVED_DROP_IN):
-        entries[RESOLVED_DROP_IN] = MISSING
+    if backend == "resolved":
+        entries.update({path: MISSING for path in (RESOLVED_DROP_IN, *_resolved.RETURN_FILES) if system.exists(path)})
     if backend == "resolvconf":
         for path in (RESOLVCONF_HEAD, RESOLVCONF_BASE, OPENRESOLV_CONF):
             if BEGIN in system.text(path):
@@ -410,8 +422,8 @@ def undone(system: System, backend: str) -> dict[str, Entry]:
 # --- Acting ------------------------------------------------------------------------------------------------------------
 
 
-def stale(system: System, manager: Manager, settings: Settings) -> str | None:
-    """Why the manager has not taken over what its files say; None when it has."""
+def stale(system: System, manager: Manager, settings: Settings, site: Lines = NO_LINES) -> str | None:
+    """Return why the manager has not taken over what its files say; None when it has."""
     if manager.backend == "resolved":
         shown = system.run(["systemctl", "show", "systemd-resolved.service", "--property=MainPID,ActiveState"])[1]
         unit = parse_properties(shown)
@@ -422,13 +434,19 @@ def stale(system: System, manager: Manager, settings: Settings) -> str | None:
         if changed + TOLERANCE_SECONDS < age:
             return "systemd-resolved started before its configuration changed"
         missing = [server for server in settings.servers if server not in nameservers(system.text(RESOLVED_UPLINKS))]
-        return f"systemd-resolved does not know {', '.join(missing)}" if missing else None
+        if missing:
+            return f"systemd-resolved does not know {', '.join(missing)}"
+        timer = system.run(["systemctl", "is-active", _resolved.RETURN_TIMER_NAME])[1].strip()
+        if timer != "active":
+            return f"{_resolved.RETURN_TIMER_NAME} is {timer or 'unknown'}"
+        return None
     text = system.text(RESOLV_CONF)
     servers = [line.split()[1] for line in text.splitlines() if line.startswith("nameserver ")]
     expected = libc_servers(settings) if manager.backend == "file" else filled_servers(settings)
     if servers[:MAX_SERVERS] != expected:
         return f"{RESOLV_CONF} begins with the servers {', '.join(servers[:MAX_SERVERS]) or '(none)'}, not {', '.join(expected)}"
-    return None
+    missing = _resolver_lines.missing_options(text, wanted_options(settings, site))
+    return f"{RESOLV_CONF} lacks the options {', '.join(missing)}" if missing else None
 
 
 def apply(system: System, manager: Manager) -> None:
@@ -436,7 +454,7 @@ def apply(system: System, manager: Manager) -> None:
     commands = {
         "debian": [["/sbin/resolvconf", "--enable-updates"], ["/sbin/resolvconf", "-u"]],
         "openresolv": [["/sbin/resolvconf", "-u"]],
-        "resolved": [["systemctl", "restart", "systemd-resolved.service"]],
+        "resolved": _resolved.commands(system),
     }
     for command in commands.get(manager.flavour or manager.backend, []):
         rc, stdout, stderr = system.run(command)
@@ -519,4 +537,5 @@ def remembered(system: System, ours: t.Sequence[str], override: t.Sequence[str])
         "upstreams": list(override) or former_servers(system, None, ours),
         # Without a memory of it, a file of ours says nothing of what was there before.
         "before": None if managed else {"backend": detect(system).backend, "resolv_conf": entry.to_json()},
+        "site": None if managed else _resolver_lines.parse(system.text(RESOLV_CONF))._asdict(),
     }

@@ -86,7 +86,7 @@ EXAMPLES = r"""
   trinode.platform.host_resolver:
     servers: [127.0.0.1, 192.168.0.130, 192.168.0.131]
     domain: consul
-    options: ["timeout:2", "attempts:3", rotate]
+    options: ["timeout:1", "attempts:3"]
     proof_names: [consul.service.dc1.consul, www.hospital.example]
 
 - name: Put the resolver back
@@ -124,7 +124,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _hostfile, _name_proof, _resolver
+from ansible_collections.trinode.platform.plugins.module_utils import _hostfile, _name_proof, _resolved, _resolver
 from ansible_collections.trinode.platform.plugins.module_utils._hostfile import Entry
 from ansible_collections.trinode.platform.plugins.module_utils._resolver import Manager, ResolverError, Settings, System
 
@@ -172,17 +172,20 @@ class HostResolver:
         if missing:
             self._missing(missing)
             return
+        self._check_obstacle(manager)
         if manager.backend == "file":
             self._check_writers()
         state = self.state or _resolver.remembered(self.system, settings.servers, self.params["former_servers"])
         former = Manager(state["backend"], _resolver.flavour_of(self.system)) if state["backend"] else manager
         entries = _resolver.undone(self.system, former.backend) if former.backend != manager.backend else {}
         managers = [former, manager] if entries else [manager]
-        entries.update(_resolver.wanted(self.system, manager, settings))
+        site = _resolver.site_lines(self.system, state, manager)
+        self._warn_of_rotate(_resolver.wanted_options(settings, site))
+        entries.update(_resolver.wanted(self.system, manager, settings, site))
         entries = self._differing(entries)
         self.result["reasons"] = [f"{path} differs" for path in entries]
         if not entries:
-            reason = _resolver.stale(self.system, manager, settings)
+            reason = _resolver.stale(self.system, manager, settings, site)
             self.result["reasons"] = [reason] if reason else []
         first = state["backend"] is None
         state = {**state, "backend": manager.backend, "servers": settings.servers}
@@ -202,7 +205,7 @@ class HostResolver:
         try:
             if self.result["reasons"]:
                 _resolver.put(self.system, entries, managers)
-                reason = _resolver.stale(self.system, manager, settings)
+                reason = _resolver.stale(self.system, manager, settings, site)
                 if reason:
                     raise ResolverError(f"after the change {reason}; another program writes it or {manager.backend} is misconfigured")
             self._prove()
@@ -217,6 +220,7 @@ class HostResolver:
         manager = _resolver.manager_for(self.system, self.params["backend"])
         self.result["backend"] = manager.backend
         self.result["missing_package"] = _resolver.missing_package(self.system, manager) or ""
+        self._check_obstacle(manager)
         if self.state is None and self.result["missing_package"]:
             self.result["changed"] = True
             self.result["reasons"] = ["the present name servers are not remembered yet"]
@@ -249,6 +253,18 @@ class HostResolver:
         if not self.module.check_mode:
             raise ResolverError(f"the package {package} is not installed; install it, or set resolvconf_dns_backend to auto")
         self.result.update(changed=True, reasons=[f"the package {package} is not installed"])
+
+    def _check_obstacle(self, manager: Manager) -> None:
+        obstacle = _resolved.obstacle(self.system, self.params["domain"].strip(".")) if manager.backend == "resolved" else ""
+        if obstacle:
+            raise ResolverError(f"{obstacle}. Nothing was changed")
+
+    def _warn_of_rotate(self, options: t.Sequence[str]) -> None:
+        if "rotate" in options:
+            self.module.warn(
+                f"{platform.node()}: the option rotate of {_resolver.RESOLV_CONF} spreads lookups over all agents, so that many of them wait while"
+                " one node is down: remove it from the site's own configuration of the resolver, or from resolvconf_dns_options"
+            )
 
     def _check_writers(self) -> None:
         writers = ", ".join(_resolver.other_writers(self.system))

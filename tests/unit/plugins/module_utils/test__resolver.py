@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ansible_collections.trinode.platform.plugins.module_utils import _resolver
 from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING, Entry
 from ansible_collections.trinode.platform.plugins.module_utils._resolver import Manager, ResolverError, Settings, System
 
-SETTINGS = Settings(["127.0.0.1", "192.168.0.130"], "consul", [], ["timeout:2", "rotate"])
+SETTINGS = Settings(["127.0.0.1", "192.168.0.130"], "consul", [], ["timeout:1", "edns0"])
 STUB = "/run/systemd/resolve/stub-resolv.conf"
 UPLINKS = "/run/systemd/resolve/resolv.conf"
 
@@ -200,7 +201,7 @@ def test_the_plain_file_lists_only_our_servers() -> None:
         "nameserver 10.1.0.1",
         "nameserver 10.1.0.2",
         "nameserver 10.1.0.3",
-        "options timeout:2 rotate",
+        "options timeout:1 edns0",
     ]
 
 
@@ -227,8 +228,28 @@ def test_a_block_comes_and_goes(text: str, first: bool) -> None:
 
 def test_openresolv_reads_the_lines_as_shell() -> None:
     lines = _resolver.openresolv_lines(SETTINGS)
-    assert lines[0].splitlines() == ['resolv_conf_head="nameserver 127.0.0.1', "nameserver 192.168.0.130", 'nameserver 127.0.0.1"']
-    assert lines[1] == 'resolv_conf_options="timeout:2 rotate"'
+    assert "".join(lines).splitlines()[:3] == ['resolv_conf_head="nameserver 127.0.0.1', "nameserver 192.168.0.130", "nameserver 127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("site", "head", "search", "options"),
+    [
+        ("", "", "sub.example", "timeout:1 edns0"),
+        (
+            'resolv_conf_head="# by the site"\nappend_search=klinik.example\nresolv_conf_options="ndots:2 timeout:3"\n',
+            "# by the site",
+            "klinik.example sub.example",
+            "timeout:1 edns0 ndots:2 timeout:3",
+        ),
+    ],
+)
+def test_openresolv_keeps_what_the_site_assigned(site: str, head: str, search: str, options: str) -> None:
+    lines = _resolver.openresolv_lines(SETTINGS._replace(search=["sub.example"]))
+    shown = 'printf "%s|" "$resolv_conf_head" "$append_search" "$resolv_conf_options"'
+    script = site + "\n".join([*lines, shown])
+    parts = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.split("|")
+    assert parts[0].splitlines()[3:] == ([head] if head else [])
+    assert parts[1:3] == [search, options]
 
 
 def test_resolvconf_keeps_the_lines_of_others_and_gives_them_back(resolvconf: Host) -> None:
@@ -279,6 +300,73 @@ def test_a_manager_that_fails_is_named(resolvconf: Host) -> None:
     resolvconf.outputs["/sbin/resolvconf"] = (1, "", "no lock")
     with pytest.raises(ResolverError, match="--enable-updates' failed with 1: no lock"):
         _resolver.apply(resolvconf, Manager("resolvconf", "debian"))
+
+
+SITE = "domain old.example\nsearch klinik.example ad.klinik.example\nsortlist 10.0.0.0\noptions ndots:2 timeout:4\n# options rotate\n"
+
+
+def test_a_plain_file_keeps_the_lines_of_the_site(host: Host) -> None:
+    host.put("/etc/resolv.conf", f"{SITE}nameserver 10.0.0.1\noptions edns0\n")
+    state = _resolver.remembered(host, SETTINGS.servers, [])
+    site = _resolver.site_lines(host, state, Manager("file"))
+    settings = SETTINGS._replace(search=["ad.klinik.example", "more.example"], options=["timeout:5", "attempts:3", "timeout:1"])
+    lines = _resolver.resolv_conf(settings, site).splitlines()[1:]
+    assert lines == [
+        "search klinik.example ad.klinik.example more.example",
+        "nameserver 127.0.0.1",
+        "nameserver 192.168.0.130",
+        "sortlist 10.0.0.0",
+        "options ndots:2 timeout:4 edns0 attempts:3",
+    ]
+    # Our own file, overwritten or not, is never taken for the site's.
+    _resolver.put(host, _resolver.wanted(host, Manager("file"), settings, site), [])
+    assert _resolver.site_lines(host, state, Manager("file")) == site
+
+
+def test_a_state_of_an_earlier_version_gives_the_site_its_lines_back(host: Host) -> None:
+    host.put("/etc/resolv.conf", f"{SITE}nameserver 10.0.0.1\n")
+    state = _resolver.remembered(host, SETTINGS.servers, [])
+    earlier = {key: value for key, value in state.items() if key != "site"}
+    host.put("/etc/resolv.conf", f"{_resolver.HEADER}\nnameserver 127.0.0.1\noptions timeout:2 attempts:3 rotate\n")
+    site = _resolver.site_lines(host, earlier, Manager("file"))
+    assert (site.search, site.options) == (["klinik.example", "ad.klinik.example"], ["ndots:2", "timeout:4"])
+    assert "rotate" not in _resolver.resolv_conf(SETTINGS, site)
+
+
+def test_the_lines_of_a_stub_are_remembered_too(resolved: Host) -> None:
+    resolved.put(STUB, "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch .\n")
+    state = _resolver.remembered(resolved, SETTINGS.servers, [])
+    assert _resolver.site_lines(resolved, state, Manager("file")) == (([], ["edns0", "trust-ad"], []))
+
+
+def test_resolvconf_gets_the_options_of_the_site_in_the_line_that_docker_copies(resolvconf: Host) -> None:
+    manager = Manager("resolvconf", "debian")
+    resolvconf.put("/etc/resolvconf/resolv.conf.d/base", "options ndots:2\n")
+    resolvconf.put("/run/resolvconf/interface/eth0.dhclient", "search klinik.example\noptions timeout:3\nnameserver 10.0.0.1\n")
+    for _again in range(2):
+        site = _resolver.site_lines(resolvconf, {}, manager)
+        _resolver.put(resolvconf, _resolver.wanted(resolvconf, manager, SETTINGS, site), [])
+    base = resolvconf.text("/etc/resolvconf/resolv.conf.d/base")
+    assert base.splitlines() == ["options ndots:2", _resolver.BEGIN, "options timeout:3 ndots:2 edns0", _resolver.END]
+
+
+def test_options_that_are_not_in_force_are_stale(resolvconf: Host) -> None:
+    manager = Manager("resolvconf", "debian")
+    servers = "".join(f"nameserver {server}\n" for server in _resolver.filled_servers(SETTINGS))
+    resolvconf.put("/run/resolvconf/resolv.conf", f"{servers}options timeout:2 rotate\n")
+    assert _resolver.stale(resolvconf, manager, SETTINGS) == "/etc/resolv.conf lacks the options timeout:1, edns0"
+    resolvconf.put("/run/resolvconf/resolv.conf", f"{servers}options timeout:1 edns0\n")
+    assert _resolver.stale(resolvconf, manager, SETTINGS) is None
+
+
+def test_resolved_without_its_return_timer_is_stale(resolved: Host) -> None:
+    resolved.put(UPLINKS, "".join(f"nameserver {server}\n" for server in SETTINGS.servers))
+    resolved.put(_resolver.RESOLVED_DROP_IN, "")
+    resolved.put("/proc/1/stat", f"1 (x) {' '.join(['0'] * 50)}")
+    resolved.put("/proc/uptime", "0.0 0.0\n")
+    resolved.outputs["systemctl"] = (0, "MainPID=1\nActiveState=active\n", "")
+    # The recorded answer is that of `show`, so `is-active` sees neither word.
+    assert "resolvconf-dns-return.timer is" in str(_resolver.stale(resolved, Manager("resolved"), SETTINGS))
 
 
 def _process(host: Host, number: str, name: str, space: str) -> None:
