@@ -34,6 +34,18 @@ def overlaps(wanted: ipaddress.IPv4Network, routes: list[dict[str, str]], own_de
     return found
 
 
+def with_networks(found: list[str], listing: str) -> list[str]:
+    """Add the name of the Docker network to each route that leads to the bridge of one.
+
+    Args:
+        found: routes, each with its device at the end.
+        listing: id and name of each Docker network, a line each.
+    """
+    names = {f"br-{line.split()[0][:12]}": line.split()[1] for line in listing.splitlines() if line.strip()}
+    bridges = {text: names.get(text.rpartition(" ")[2]) for text in found}
+    return [f"{text} (Docker network {name}: 'docker network rm {name}' once it is unused)" if name else text for text, name in bridges.items()]
+
+
 def own_bridges(name: str) -> set[str]:
     """The bridge of the Docker network of that name, when there is one."""
     answer = subprocess.run(["docker", "network", "inspect", name], capture_output=True, text=True, check=False)
@@ -52,6 +64,8 @@ def main() -> int:
     routes = json.loads(subprocess.run(["ip", "-4", "-json", "route"], capture_output=True, text=True, check=True).stdout)
     found = overlaps(wanted, routes, own_bridges(name))
     if found:
+        listing = subprocess.run(["docker", "network", "ls", "--no-trunc", "--format", "{{.ID}} {{.Name}}"], capture_output=True, text=True, check=False)
+        found = with_networks(found, listing.stdout)
         print(
             f"error: the network {wanted} of the nodes overlaps with {', '.join(found)} of this machine:"
             " choose another one with LAB_NETWORK and its first three numbers, as in LAB_NETWORK=10.99.0",

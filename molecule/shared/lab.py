@@ -14,9 +14,9 @@ import typing as t
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = os.environ.get("LAB_NAME", "trinode-default")
-NETWORK = os.environ.get("LAB_NETWORK", "192.168.0")
-MIRROR = os.environ.get("ARTIFACT_MIRROR", str(ROOT / "artifacts"))
+NAME = os.environ.get("LAB_NAME") or "trinode-lab"
+NETWORK = os.environ.get("LAB_NETWORK") or "192.168.0"
+MIRROR = os.environ.get("ARTIFACT_MIRROR") or str(ROOT / "artifacts")
 INVENTORY = ROOT / "inventories" / "hospital"
 NODES = {f"consul-{number}": f"{NETWORK}.{128 + number}" for number in (1, 2, 3)}
 #: Nodes that only the scenario of a growing site has.

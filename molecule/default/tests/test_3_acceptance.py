@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import json
-import os
 import typing as t
-from pathlib import Path
 
 import lab
 import pytest
 
 CHECKS = range(1, 13)
-REPORT = Path(os.environ.get("LAB_REPORT", lab.ROOT / "build" / "reports" / "default.xml")).with_name("acceptance")
+REPORT = lab.ROOT / "build" / "reports" / "acceptance"
 
 
 @pytest.fixture(scope="module")

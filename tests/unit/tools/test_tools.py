@@ -45,6 +45,14 @@ def test_overlap(route: dict[str, str], found: bool) -> None:
     assert bool(lab_network.overlaps(WANTED, [route], {"br-own"})) is found
 
 
+def test_a_docker_network_is_named() -> None:
+    found = ["192.168.0.0/24 on br-0123456789ab", "192.168.0.0/16 on wlan0"]
+    listing = "0123456789abcdef0123 trinode-faults\nfedcba9876543210 bridge\n"
+    first, second = lab_network.with_networks(found, listing)
+    assert first == "192.168.0.0/24 on br-0123456789ab (Docker network trinode-faults: 'docker network rm trinode-faults' once it is unused)"
+    assert second == found[1]
+
+
 def test_stages_need_only_stages_that_exist_and_do_not_wait_for_each_other() -> None:
     done: set[str] = set()
     for name in stages.closure(stages.STAGES):
