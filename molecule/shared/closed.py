@@ -6,23 +6,17 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import subprocess
-import typing as t
 from collections.abc import Iterator
 from pathlib import Path
 
 import lab
 import pytest
+from control import HOME as HOME
+from control import NAME as NAME
+from control import Machine
+from control import docker as docker
 
-NAME = f"{lab.NAME}-control"
-ADDRESS = f"{lab.NETWORK}.140"
-IMAGE = os.environ.get("LAB_IMAGE", "trinode/node:bookworm")
-HOME = "/home/ops"
 EVERYBODY = (*lab.NODES, "control")
-#: What the scenario's preparation left for an operator: the key, and the host keys of the nodes.
-KEYS = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", str(lab.ROOT / "build")))
 
 
 def bundle() -> Path:
@@ -32,35 +26,10 @@ def bundle() -> Path:
     return found[-1]
 
 
-def docker(*arguments: str, **options: t.Any) -> str:
-    """The engine that the nodes run in."""
-    done = subprocess.run(["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False, **options)
-    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout}"
-    return done.stdout.strip()
+class Control(Machine):
+    """What the operator of the bundle does there."""
 
-
-class Control:
-    """What the operator does there."""
-
-    def __init__(self) -> None:
-        self.directory = ""
-
-    def start(self) -> None:
-        """A plain machine with Python and an SSH client, and the operator's key."""
-        subprocess.run(["docker", "rm", "--force", "--volumes", NAME], capture_output=True, check=False)
-        network = ("--network", lab.NAME, "--ip", ADDRESS)
-        docker("run", "--detach", "--name", NAME, "--hostname", "control", "--label", "owner=molecule", *network, IMAGE, "sleep", "infinity")
-        lab.run("control", f"useradd --create-home --shell /bin/bash ops && install -d -o ops -g ops -m 700 {HOME}/.ssh")
-        for name in ("id_ed25519", "known_hosts"):
-            docker("cp", str(KEYS / name), f"{NAME}:{HOME}/.ssh/{name}")
-        lab.run("control", f"chown -R ops:ops {HOME}/.ssh && chmod 600 {HOME}/.ssh/*")
-
-    def shell(self, command: str, seconds: int = 1800) -> lab.Play:
-        """Run a command as the operator."""
-        settings = ("--user", "ops", "--env", f"HOME={HOME}", "--env", "ANSIBLE_NOCOLOR=1", "--workdir", self.directory or HOME)
-        return lab.timed(["docker", "exec", *settings, NAME, "bash", "-c", command], timeout=seconds)
-
-    def play(self, playbook: str, *arguments: str, **variables: t.Any) -> lab.Play:
+    def play(self, playbook: str, *arguments: str, **variables: object) -> lab.Play:
         """Run a playbook of the bundle."""
         if Path(playbook).stem in lab.DESTRUCTIVE:
             variables = {"confirm_datacenter": "dc1", **variables}
@@ -69,22 +38,16 @@ class Control:
         print(f"{playbook} {' '.join(arguments)}: {run.seconds:.0f} s, {run.changed} changes")
         return run
 
-    def well(self, playbook: str, *arguments: str, **variables: t.Any) -> lab.Play:
+    def well(self, playbook: str, *arguments: str, **variables: object) -> lab.Play:
         """Run a playbook, and it succeeds."""
         run = self.play(playbook, *arguments, **variables)
         assert run.status == 0, f"{playbook}: status {run.status}\n{run.output[-8000:]}\n{evidence()}"
         return run
 
-    def settings(self, **values: t.Any) -> None:
-        """The site's inventory: the hospital's, with what the operator of this one changes."""
-        lab.run("control", f"rm -rf {HOME}/site && cp -r {self.directory}/inventories/hospital {HOME}/site")
-        path = f"{HOME}/site/group_vars/all.yml"
-        text = lab.run("control", f"cat {path}")
-        for name, value in values.items():
-            lines, found = text.splitlines(keepends=True), re.findall(rf"^{name}:.*\n", text, re.MULTILINE)
-            text = "".join(f"{name}: {json.dumps(value)}\n" if line in found else line for line in lines)
-            assert len(found) == 1, f"{name} is not in the inventory of the hospital"
-        docker("exec", "-i", NAME, "sh", "-c", f"cat > {path} && chown -R ops:ops {HOME}/site", input=text)
+    def settings(self, **values: object) -> None:
+        """Write the site's inventory: the hospital's, with what the operator of this one changes."""
+        lab.run("control", f"rm -rf {HOME}/site && cp -r {self.directory}/inventories/hospital {HOME}/site && chown -R ops:ops {HOME}/site")
+        self.change_settings(f"{HOME}/site/group_vars/all.yml", **values)
 
 
 def evidence() -> str:
@@ -103,5 +66,4 @@ def fixture_control() -> Iterator[Control]:
         # The image holds packages for other scenarios, and the lists that they were found by.
         lab.run(node, "rm -rf /var/cache/apt/archives/*.deb /var/cache/apt/*.bin /var/lib/apt/lists/*")
     yield control
-    # The network cannot be removed while it is there.
-    subprocess.run(["docker", "rm", "--force", "--volumes", NAME], capture_output=True, check=False)
+    control.remove()
