@@ -113,3 +113,49 @@ def test_make_targets_in_documents_exist(name: str) -> None:
 def test_what_runs_leave_is_ignored(path: str) -> None:
     done = subprocess.run(["git", "check-ignore", "--quiet", "--no-index", path], cwd=ROOT, check=False)
     assert done.returncode == 0, f"git would take {path}"
+
+
+def ci_examples() -> dict[str, dict[str, t.Any]]:
+    """The examples for CI systems, by the heading above each."""
+    found = re.findall(r"^## ([^\n]+)\n+```yaml\n(.*?)^```$", text_of("docs/ci.md"), re.MULTILINE | re.DOTALL)
+    return {heading: yaml.safe_load(example) for heading, example in found}
+
+
+def ci_commands() -> dict[str, list[str]]:
+    """What each example runs."""
+    examples = ci_examples()
+    (job,) = examples["GitHub Actions"]["jobs"].values()
+    (other,) = examples["GitLab CI"].values()
+    return {"GitHub Actions": [step["run"] for step in job["steps"] if "run" in step], "GitLab CI": other["script"]}
+
+
+@pytest.mark.parametrize("system", ["GitHub Actions", "GitLab CI"])
+def test_the_examples_for_ci_run_plain_molecule(system: str) -> None:
+    """The set-up, the environment, and a scenario that exists; no variable is set."""
+    text = " && ".join(ci_commands()[system])
+    match = re.fullmatch(r"make (\S+) && \. \.venv/bin/activate && molecule test -s (\S+)", text)
+    assert match is not None, text
+    assert match[1] in targets()
+    assert (ROOT / "molecule" / match[2] / "molecule.yml").is_file()
+
+
+def test_variables_of_the_scenarios_are_documented() -> None:
+    files = [".config/molecule/config.yml", "molecule/shared/site.yml", *tracked("molecule/*/molecule.yml")]
+    used = {name for file in files for name in re.findall(r"\b(?:LAB_[A-Z]+|ARTIFACT_[A-Z]+)\b", text_of(file))}
+    assert used == set(re.findall(r"^\| `([A-Z_]+)` \|", text_of("docs/ci.md"), re.MULTILINE))
+
+
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if not path.name.startswith("_"))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_has_an_example(role: str) -> None:
+    """A play that uses it, with settings that it has; the acceptance is shown as a command."""
+    text = text_of(f"roles/{role}/README.md")
+    blocks = re.findall(r"^```ya?ml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    examples = [block for block in blocks if f"trinode.platform.{role}\n" in block]
+    assert examples or re.search(r"^    ansible-playbook .*playbooks/", text, re.MULTILINE), f"{role}: no example"
+    specs = yaml.safe_load(text_of(f"roles/{role}/meta/argument_specs.yml"))["argument_specs"]
+    known = {name for spec in specs.values() for name in spec.get("options") or {}}
+    used = {name for block in examples for name in re.findall(rf"^ +({role}_\w+):", block, re.MULTILINE)}
+    assert used <= known
