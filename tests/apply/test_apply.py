@@ -238,6 +238,84 @@ def test_an_operators_port_is_not_taken(serving: Edge) -> None:
     assert serving.apply()["outcome"] == "unchanged" and serving.workers() == workers
 
 
+def shop(edge: Edge, target: str = "http://http_shop") -> Path:
+    """The operator's own server in front of the service shop: the way to a host name, a path or a time-out of its own."""
+    path = edge.etc / "conf.d" / "www.conf"
+    path.write_text(f"server {{ listen 127.0.0.1:{edge.http_port}; server_name www.test; location / {{ proxy_pass {target}; }} }}\n")
+    return path
+
+
+@pytest.mark.parametrize("target", ["http://http_shop", "http://http_shop/app/", "https://http_shop", "http://internal_http_shop", "http://http_shop.canary"])
+def test_an_operators_server_in_front_of_a_service_that_is_gone(edge: Edge, target: str) -> None:
+    """Only its own name suffers; what happens to other services goes on, and it recovers with the service."""
+    name = target.split("/")[2]
+    with_shop = edge.http("one", "shop").replace("upstream http_shop", f"upstream {name}")
+    edge.stage(with_shop, edge.stream())
+    assert edge.apply("--strict")["outcome"] == "applied"
+    path = shop(edge, target)
+    assert edge.apply()["outcome"] == "unchanged", "nothing has to be known of it as long as the service is there"
+    edge.stage(edge.http("one", "two"))
+    result = edge.apply("--strict")
+    assert result["outcome"] == "applied" and f"passes requests to {name}, which no service has now" in result["message"]
+    assert edge.ask("www")[0] == 502 and old_traffic(edge)
+    status = edge.status()
+    assert status["up_to_date"] and [(entry["service"], entry["reason"]) for entry in status["warnings"]] == [
+        (name, f"{path} passes requests to upstream {name}, which no service has now: they get 502")
+    ]
+    assert f"WARNING     http/{name}: {path} passes" in edge.run("--status").stdout
+    assert ">Warnings<" in get(edge, "/")[1] and "nginx_edge_warnings 1\n" in get(edge, "/metrics")[1]
+    assert edge.apply()["outcome"] == "unchanged"
+    edge.stage(with_shop.replace("one", "three"))
+    result = edge.apply("--strict")
+    assert "no service has now" not in result["message"] and edge.ask("three") == (200, "three")
+    assert edge.status()["warnings"] == [] and "Warnings" not in get(edge, "/")[1]
+    edge.stage(edge.http("one"))
+    path.unlink()
+    edge.apply("--strict")
+    assert edge.status()["warnings"] == []
+
+
+def test_an_operators_server_that_is_read_from_elsewhere(edge: Edge) -> None:
+    """What is outside of nginx's directory is learned from nginx itself."""
+    path = shop(edge)
+    elsewhere = edge.root / "www.conf"
+    path.rename(elsewhere)
+    path.write_text(f"include {elsewhere};\n")
+    edge.stage(edge.http("one"))
+    assert "http_shop, which no service has now" in edge.apply("--strict")["message"]
+    assert edge.ask("one") == (200, "one") and edge.ask("www")[0] == 502
+    edge.stage(edge.http("one", "shop"))
+    assert "which no service" not in edge.apply("--strict")["message"]
+    path.unlink()
+    edge.stage(edge.http("one", "two"))
+    assert "which no service" not in edge.apply("--strict")["message"]
+    assert edge.status()["warnings"] == []
+
+
+@pytest.mark.parametrize("read_from_elsewhere", [False, True])
+def test_an_operators_upstream_of_the_same_name(serving: Edge, read_from_elsewhere: bool) -> None:
+    """A service whose upstream the operator has already is left out, with a word; the others are not kept waiting."""
+    path = serving.etc / "conf.d" / "www.conf"
+    text = "upstream http_shop { server 127.0.0.1:9; }\n"
+    path.write_text(text)
+    if read_from_elsewhere:
+        (serving.root / "www.conf").write_text(text)
+        path.write_text(f"include {serving.root}/www.conf;\n")
+    server = f"server {{ listen 127.0.0.1:{serving.http_port}; server_name shop.test; location / {{ proxy_pass http://http_shop; }} }}\n"
+    line = json.dumps({"kind": "served", "side": "http", "service": "shop", "host": "shop.test", "upstream": "http_shop"})
+    serving.stage(f"#! {line}\nupstream http_shop {{ server 127.0.0.1:10; }}\n{server}{serving.http('one', 'two', 'three')}")
+    result = serving.apply("--strict")
+    assert result["outcome"] == "applied" and "has an upstream http_shop; give it another name" in result["message"]
+    assert serving.ask("three") == (200, "three") and serving.ask("shop")[0] == 404
+    skipped = serving.status()["skipped"]
+    assert [(entry["service"], entry["host"]) for entry in skipped] == [("shop", "shop.test")]
+    assert "has an upstream http_shop" in skipped[0]["reason"] and serving.status()["warnings"] == []
+    path.unlink()
+    (serving.root / "www.conf").write_text("")
+    assert serving.apply("--strict")["outcome"] == "applied" and serving.ask("shop")[0] == 502
+    assert serving.status()["skipped"] == []
+
+
 # An address that no host has (RFC 5737): what the address of Docker's bridge is while Docker does not run.
 ABSENT = "192.0.2.77"
 
@@ -523,6 +601,28 @@ def test_the_service_answers_requests_from_its_pipe(serving: Edge) -> None:
     finally:
         service.terminate()
         service.communicate(timeout=10)
+
+
+def test_a_change_that_the_operators_file_held_up_follows_when_it_is_mended(serving: Edge) -> None:
+    """No other change may come for days. The journal has one line about the trouble, however often it was tried meanwhile."""
+    pipe = serving.root / "apply.request"
+    os.mkfifo(pipe)
+    serving.configure(retry=0.2)
+    broken = serving.etc / "sites-enabled" / "shop"
+    broken.write_text("server { listen 127.0.0.1:1; nonsense; }\n")
+    serving.stage(serving.http("one", "two", "three"))
+    command = ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; exec "$@" 3<>"$0"', str(pipe), *serving.command("--service")]
+    service = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        serving.wait_until(lambda: json.loads((serving.state / "state.json").read_text())["counters"]["failed"] >= 3, "it was tried again", 20)
+        broken.unlink()
+        serving.wait_until(lambda: json.loads((serving.state / "state.json").read_text())["counters"]["applied"] == 2, "what was held up is live", 20)
+        assert serving.ask("three") == (200, "three")
+    finally:
+        service.terminate()
+        said = service.communicate(timeout=10)[1]
+    assert said.count("failed: ") == 1 and "sites-enabled/shop, line 1" in said, said
+    assert len(reasons(serving)) == 1
 
 
 def test_two_starts_at_once(serving: Edge) -> None:

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 
+from .foreign import names
 from .nginxconf import ConfigError, Document, Listener, parse_listen
 from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM
 from .system import Config, Trouble, remove_tree, run
@@ -104,25 +106,37 @@ def explain(stderr: str, config: Config, tree: str, copy: str, documents: dict[s
     return "operator", f"the operator's own file {real}, line {line_number}: {text}{remedy}"
 
 
+def foreign_texts(dump: str, tree: str) -> list[str]:
+    """Return the operator's own files, from what ``nginx -T`` prints."""
+    parts = re.split(r"^# configuration file (/.*):$", dump, flags=re.MULTILINE)
+    return [text for path, text in zip(parts[1::2], parts[2::2]) if not path.startswith(f"{tree}/")]
+
+
 def foreign_listeners(dump: str, tree: str) -> set[Listener]:
     """Sockets of the operator's own servers, from what ``nginx -T`` prints."""
     found: set[Listener] = set()
-    parts = re.split(r"^# configuration file (/.*):$", dump, flags=re.MULTILINE)
-    for path, text in zip(parts[1::2], parts[2::2]):
-        if not path.startswith(f"{tree}/"):
-            try:
-                directives = Document(text).walk()
-            except ConfigError:
-                # nginx knows more than this reader (Lua blocks, for one).
-                continue
-            for directive in directives:
-                if directive.name == "listen":
-                    found.update(parse_listen(directive.args))
+    for text in foreign_texts(dump, tree):
+        try:
+            directives = Document(text).walk()
+        except ConfigError:
+            # nginx knows more than this reader (Lua blocks, for one).
+            continue
+        for directive in directives:
+            if directive.name == "listen":
+                found.update(parse_listen(directive.args))
     return found
 
 
-def check_tree(config: Config, tree: str, documents: dict[str, Document]) -> set[Listener]:
-    """Let nginx test the whole configuration as it would be with the tree live; raises what is wrong. Gives the operator's own sockets."""
+class Operators(NamedTuple):
+    """What the operator's own servers have."""
+
+    listeners: set[Listener]
+    passed: set[str]
+    defined: set[str]
+
+
+def check_tree(config: Config, tree: str, documents: dict[str, Document]) -> Operators:
+    """Let nginx test the whole configuration as it would be with the tree live; raises what is wrong. Gives what the operator's own servers have."""
     directory, copy = os.path.dirname(config.nginx_conf), f"{config.state_dir}/check"
     remove_tree(copy)
     # nginx tries its unix sockets, too. The directory is gone while nginx is stopped; others may pass through it, as nginx's workers must, and not look.
@@ -142,4 +156,5 @@ def check_tree(config: Config, tree: str, documents: dict[str, Document]) -> set
         if f"\n# configuration file {tree}/{part}:\n" not in "\n" + result.stdout:
             remedy = f"include {os.path.dirname(hook)}/*.conf there, or run the site playbook"
             raise Trouble("operator", f"{config.nginx_conf} does not read {directory}/{hook}: {remedy}")
-    return foreign_listeners(result.stdout, tree)
+    passed, defined = names("\n".join(foreign_texts(result.stdout, tree)))
+    return Operators(foreign_listeners(result.stdout, tree), passed, defined)

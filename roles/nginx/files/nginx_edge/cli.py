@@ -52,7 +52,7 @@ def serve_requests(path: str) -> int:
     The program stays, because its start would take as long as the rest of a change. A newer program on the disk ends it."""
     count = int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
     pipes = range(FIRST_FD, FIRST_FD + count)
-    poller, code, pace = select.poll(), _code(), Pace()
+    poller, code, pace, again = select.poll(), _code(), Pace(), False
     for pipe in pipes:
         os.set_blocking(pipe, False)
         poller.register(pipe, select.POLLIN)
@@ -64,10 +64,17 @@ def serve_requests(path: str) -> int:
                     pass
             except BlockingIOError:
                 pass
-        if Engine(load_config(path)).apply().changed:
+        config = load_config(path)
+        result = Engine(config).apply(again=again)
+        if result.changed:
             pace.spend(time.monotonic())
+        # No further change of the catalogue may come for days: what is in the way of this one is looked at again.
+        again = result.outcome == "failed" and result.blame in ("operator", "host")
+        requested = poller.poll(config.retry * 1000 if again else None) if pipes else []
+        if requested:
+            again = False
         # What is left in the pipe starts the program again.
-        if not pipes or not poller.poll() or code != _code():
+        if not (requested or (again and pipes)) or code != _code():
             return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from . import state as states
 from .check import check_tree
+from .foreign import Foreign, names, refused, scan, text_of
 from .nginxconf import ConfigError, Document, LeftOut, Listener, certificates, clash, listeners, objections, parse_listen, too_many, worker_connections
 from .page import page
 from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, management, render
@@ -180,7 +181,7 @@ class Engine:
     def rendered(self, wanted: Wanted, generation: str) -> Rendered:
         """The tree for what is wanted, as far as its sockets can be had now."""
         config, master = self.config, self.nginx.master()
-        fixed = (generation, config.state_dir, config.status_port, config.places, config.status_address)
+        fixed = (generation, config.state_dir, config.status_port, config.places, config.status_address, self.foreign_upstreams())
         complete = render(wanted, {}, *fixed)
         missing = self.nginx.unusable(complete.listeners, master)
         for listener in sorted(wanted.needed(config.status_port) & missing.keys()):
@@ -202,6 +203,20 @@ class Engine:
         if not any(unusable.values()):
             return complete
         return render(wanted, unusable, *fixed)
+
+    def foreign_upstreams(self) -> Foreign:
+        """Upstreams of the operator's own files: those of nginx's directory, and those of other files that nginx has spoken of."""
+        found = scan(os.path.dirname(self.config.nginx_conf))
+        for number, key in enumerate(("passed", "defined")):
+            for name, path in self._learned(key).items():
+                if not path or name in names(text_of(path))[number]:
+                    found[number].setdefault(name, path or "nginx configuration")
+        return found
+
+    def _learned(self, key: str) -> dict[str, str]:
+        """What nginx has spoken of: upstream -> the file, if it is known."""
+        found = self.state["foreign_upstreams"].get(key)
+        return {str(name): str(path) for name, path in found.items()} if isinstance(found, dict) else {}
 
     def leave_room(self, stream: Document, unusable: dict[Listener, str]) -> None:
         """nginx refuses to start with more sockets than ``worker_connections``, and each one takes a connection from every worker: public ports get
@@ -356,8 +371,8 @@ class Engine:
 
     # -- runs -------------------------------------------------------------------------------------------------------------
 
-    def finish(self, started: float, result: Result, quiet: bool = False) -> Result:
-        """Write down and say how a run ended. A full disk must not hide the result."""
+    def finish(self, started: float, result: Result, again: bool = False) -> Result:
+        """Write down and log how a run ended. A full disk must not hide the result."""
         state = self.state
         result = result._replace(duration_ms=round((time.monotonic() - started) * 1000))
         before = state["last"] or {}
@@ -376,16 +391,16 @@ class Engine:
                 self.save(result.serving)
             except OSError as error:
                 log("failed", f"the state can't be written: {error}")
-        if not quiet and (result.outcome != "unchanged" or self.config.testing):
+        if not (again and same) and (result.outcome != "unchanged" or self.config.testing):
             log(result.outcome, result.message + (" (again)" if same else ""))
         return result
 
-    def apply(self, confirm_shrink: bool = False) -> Result:
-        """Bring what is staged to the edge."""
+    def apply(self, confirm_shrink: bool = False, again: bool = False) -> Result:
+        """Bring what is staged to the edge. A run ``again`` after a failure says nothing when it ends like the one before."""
         started = time.monotonic()
         try:
             with self.lock():
-                return self._apply(started, confirm_shrink)
+                return self._apply(started, confirm_shrink, again)
         except (Trouble, OSError) as error:
             # Reached when the state directory itself can't be used: there is nowhere to write it down.
             blame = error.blame if isinstance(error, Trouble) else "host"
@@ -394,7 +409,7 @@ class Engine:
             live = self.linked()
             return Result("failed", message, live, live is not None and self.nginx.generation() == live, blame)
 
-    def _apply(self, started: float, confirm_shrink: bool) -> Result:
+    def _apply(self, started: float, confirm_shrink: bool, again: bool) -> Result:
         self.load()
         recovered: list[str] = []
         try:
@@ -414,7 +429,7 @@ class Engine:
             note = "; ".join(recovered)
             outcome = "repaired" if result.outcome == "unchanged" else result.outcome
             result = result._replace(outcome=outcome, message=f"{note}; {result.message}", changed=True)
-        return self.finish(started, result)
+        return self.finish(started, result, again)
 
     def _not_done(self, trouble: Trouble) -> Result:
         """The change is off; what was live has to be live. Where nothing ever was, an edge without services comes up."""
@@ -518,30 +533,51 @@ class Engine:
         self.commit(generation, note, services)
         self.step("committed")
         message = f"generation {generation} is live: {len(services)} services{self._told(rendered.left_out)}"
+        if rendered.not_served:
+            message += f"; the operator's own configuration passes requests to {', '.join(rendered.not_served)}, which no service has now"
         return Result("applied", message, generation, True, changed=True)
 
     @staticmethod
     def _told(left_out: list[LeftOut]) -> str:
         """What was left out, by the reason: a thousand servers may want the same socket."""
-        by_reason: dict[tuple[Listener, str], list[str]] = {}
+        by_reason: dict[str, list[str]] = {}
         for one in left_out:
-            by_reason.setdefault((one.listener, one.reason), []).append(one.subject)
+            by_reason.setdefault(one.why, []).append(one.subject)
         return "".join(
-            f"; left out {', '.join(subjects[:3])}{f' and {len(subjects) - 3} more' if len(subjects) > 3 else ''}: {listener} {reason}"
-            for (listener, reason), subjects in by_reason.items()
+            f"; left out {', '.join(subjects[:3])}{f' and {len(subjects) - 3} more' if len(subjects) > 3 else ''}: {why}"
+            for why, subjects in by_reason.items()
         )
 
     def tested(self, wanted: Wanted, generation: str) -> Rendered:
-        """Build a tree and let nginx test it; once more if the operator's own servers turn out to use a port of it."""
+        """Build a tree and let nginx test it; once more if the operator's own servers turn out to use a port or an upstream of it."""
         documents = {EDGE_HTTP: wanted.http, EDGE_STREAM: wanted.stream}
         while True:
             rendered = self.rendered(wanted, generation)
             tree = self.build(generation, rendered.files)
             self.step("built")
-            foreign = [list(listener) for listener in sorted(check_tree(self.config, tree, documents))]
-            if foreign == self.state["foreign"]:
+            try:
+                found = check_tree(self.config, tree, documents)
+            except Trouble as trouble:
+                if not self._learn(trouble.message):
+                    raise
+                continue
+            now = {"passed": found.passed, "defined": found.defined}
+            kept = {key: {name: path for name, path in self._learned(key).items() if name in now[key]} for key in now}
+            foreign = [list(listener) for listener in sorted(found.listeners)]
+            if foreign == self.state["foreign"] and kept == self.state["foreign_upstreams"]:
                 return rendered
-            self.state["foreign"], self.state_changed = foreign, True
+            self.state["foreign"], self.state["foreign_upstreams"], self.state_changed = foreign, kept, True
+
+    def _learn(self, message: str) -> bool:
+        """Note an upstream that nginx speaks of and that was not known to be in the operator's files; whether there was one."""
+        *found, path = refused(message)
+        for key, name in zip(("passed", "defined"), found):
+            known = self._learned(key)
+            if name and known.get(name) != path:
+                self.state["foreign_upstreams"] = {**self.state["foreign_upstreams"], key: {**known, name: path}}
+                self.state_changed = True
+                return True
+        return False
 
     def guard(self, now: set[str], services: set[str], confirmed: bool) -> None:
         """Refuse to lose most services at once."""

@@ -285,14 +285,19 @@ def clash(one: Listener, other: Listener) -> bool:
 
 
 class LeftOut(NamedTuple):
-    """A server block that nginx can't have, because of one of its sockets."""
+    """A server block that nginx can't have, because of one of its sockets, or of its upstream."""
 
     subject: str
-    listener: Listener
+    listener: Listener | None
     reason: str
     # Its names, and what it passes connections to, to find the service that it belongs to.
     names: tuple[str, ...]
     upstream: str
+
+    @property
+    def why(self) -> str:
+        """Return the reason with its socket."""
+        return f"{self.listener} {self.reason}" if self.listener else self.reason
 
 
 def _words(directive: Directive, name: str) -> tuple[str, ...]:
@@ -312,6 +317,34 @@ def without_listeners(document: Document, unusable: dict[Listener, str]) -> tupl
         removed.append(LeftOut(describe(directive), wanted[0], unusable[wanted[0]], _words(directive, "server_name"), upstream))
         start, end = base + directive.start, base + directive.end
         pieces += [text[position:start], f"# left out: {wanted[0]} {unusable[wanted[0]]}", "\n" * text.count("\n", start, end)]
+        position = end
+    return "".join([*pieces, text[position:]]), removed
+
+
+def upstreams(document: Document) -> set[str]:
+    """Return the names of the upstreams of a text."""
+    return {directive.args[0] for directive in document.directives if directive.name == "upstream" and directive.args}
+
+
+def _leads_to(server: Directive) -> set[str]:
+    """Return what a server may pass requests to: the target itself, or what a variable of it is set to."""
+    return {word.split("://", 1)[-1] for one in walk(server.block or []) if one.name in ("proxy_pass", "set") for word in one.args[-1:]}
+
+
+def without_upstreams(document: Document, unusable: dict[str, str]) -> tuple[str, list[LeftOut]]:
+    """Return the text without these upstreams and the servers that lead there, each with its reason; line numbers stay."""
+    text, removed, pieces, position = document.text, [], [], 0
+    for base, directive in document.placed():
+        if directive.name == "server" and directive.block is not None:
+            found = sorted(_leads_to(directive) & unusable.keys())
+        else:
+            found = sorted({*directive.args[:1]} & unusable.keys()) if directive.name == "upstream" else []
+        if not found:
+            continue
+        if directive.name == "server":
+            removed.append(LeftOut(describe(directive), None, unusable[found[0]], _words(directive, "server_name"), found[0]))
+        start, end = base + directive.start, base + directive.end
+        pieces += [text[position:start], f"# left out: {unusable[found[0]]}", "\n" * text.count("\n", start, end)]
         position = end
     return "".join([*pieces, text[position:]]), removed
 

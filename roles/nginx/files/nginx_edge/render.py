@@ -8,7 +8,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .certificate import expiry
-from .nginxconf import Document, LeftOut, Listener, Places, certificates, listeners, parse_listen, with_certificates, without_listeners
+from .foreign import NOTHING, Foreign
+from .nginxconf import (
+    Document,
+    LeftOut,
+    Listener,
+    Places,
+    certificates,
+    listeners,
+    parse_listen,
+    upstreams,
+    with_certificates,
+    without_listeners,
+    without_upstreams,
+)
 from .page import POLICY
 from .report import as_lines, build_report
 
@@ -64,6 +77,14 @@ MAIN = """\
 }}
 """
 
+# A server that is down is never connected to: the answer is 502, at once.
+NOT_SERVED = """\
+# The operator's own {file} passes requests to this upstream, and no service has it now.
+upstream {name} {{
+    server 127.0.0.1:9 down;
+}}
+"""
+
 STAGED_HTTP = "staged/http.conf"
 STAGED_STREAM = "staged/stream.conf"
 EDGE_HTTP = "http/50-edge.conf"
@@ -114,6 +135,8 @@ class Rendered(NamedTuple):
     files: dict[str, str]
     listeners: set[Listener]
     left_out: list[LeftOut]
+    # Upstreams that only the operator's own files know.
+    not_served: tuple[str, ...]
 
 
 def render(
@@ -124,9 +147,10 @@ def render(
     status_port: int,
     places: Places,
     status_address: str = "",
+    foreign: Foreign = NOTHING,
 ) -> Rendered:
-    """The tree of a generation, without the servers whose socket can't be had (by side; the status server's own is "status"). Certificates are part
-    of it: they change and go back with it."""
+    """The tree of a generation, without the servers whose socket can't be had (by side; the status server's own is "status"), and with what the
+    operator's own files need of it. Certificates are part of it: they change and go back with it."""
     tree = f"{state_dir}/trees/{generation}"
     source = wanted.source
     documents, left_out = {"http": wanted.http, "tcp": wanted.stream}, {}
@@ -134,7 +158,16 @@ def render(
         if unusable.get(side):
             text, left_out[side] = without_listeners(document, unusable[side])
             documents[side] = Document(text)
+    taken = {
+        name: f"the operator's own {foreign.defined[name]} has an upstream {name}; give it another name"
+        for name in upstreams(documents["http"]) & foreign.defined.keys()
+    }
+    if taken:
+        text, lost = without_upstreams(documents["http"], taken)
+        documents["http"] = Document(text)
+        left_out["http"] = [*left_out.get("http", []), *lost]
     http, stream = documents["http"], documents["tcp"]
+    not_served = {name: file for name, file in sorted(foreign.passed.items()) if name not in upstreams(http) and name not in foreign.defined}
     used = {name: source.certificates[name] for name in certificates(http, places)}
     place, socket = management(status_port, status_address)
     if socket and socket in unusable.get("status", {}):
@@ -142,11 +175,16 @@ def render(
         place, socket = "", None
     listen = "\n".join(f"    listen {one} default_server;" for one in (f"127.0.0.1:{status_port}", place) if one)
     report = build_report(generation, {"http": source.http, "tcp": source.stream}, left_out)
+    report["warnings"] += [
+        {"kind": "warning", "side": "http", "service": name, "reason": f"{file} passes requests to upstream {name}, which no service has now: they get 502"}
+        for name, file in not_served.items()
+    ]
     report["certificates"] = {name[: -len(".pem")]: expiry(text) for name, text in used.items()}
     files = {
         "main/edge.conf": MAIN.format(base=source.base_main, tree=tree),
         "http/00-base.conf": source.base_http,
-        "http/10-status.conf": STATUS.format(listen=listen, policy=POLICY, generation=generation, state_dir=state_dir, tree=tree),
+        "http/10-status.conf": STATUS.format(listen=listen, policy=POLICY, generation=generation, state_dir=state_dir, tree=tree)
+        + "".join(NOT_SERVED.format(name=name, file=file) for name, file in not_served.items()),
         EDGE_HTTP: with_certificates(http, places, f"{tree}/{CERTIFICATES}"),
         **{f"{CERTIFICATES}/{name}": text for name, text in used.items()},
         EDGE_STREAM: stream.text,
@@ -155,4 +193,4 @@ def render(
         "report.json": as_lines(report),
     }
     sockets = listeners(http) | wanted.needed(status_port) | listeners(stream) | ({socket} if socket else set())
-    return Rendered(files, sockets, [one for side in left_out.values() for one in side])
+    return Rendered(files, sockets, [one for side in left_out.values() for one in side], tuple(not_served))

@@ -67,7 +67,7 @@ def _lost(side: str, entry: dict[str, Any], left_out: list[LeftOut]) -> LeftOut 
         elif one.upstream and not one.upstream.startswith("$") and "upstream" in entry:
             lost = entry["upstream"] == one.upstream
         else:
-            lost = entry.get("port") in (one.listener.port, str(one.listener.port))
+            lost = one.listener is not None and entry.get("port") in (one.listener.port, str(one.listener.port))
         if lost:
             return one
     return None
@@ -85,12 +85,14 @@ def build_report(generation: str, texts: dict[str, str], left_out: dict[str, lis
             if lost:
                 told.add(lost)
                 kept = {key: entry[key] for key in ("side", "scope", "service", "host", "port") if key in entry}
-                kinds["skipped"].append({"kind": "skipped", **kept, "reason": f"{lost.listener} {lost.reason}"})
+                kinds["skipped"].append({"kind": "skipped", **kept, "reason": lost.why})
             else:
                 kinds[{"warning": "warnings"}.get(entry["kind"], entry["kind"] if entry["kind"] in kinds else "other")].append(entry)
         for one in gone:
             if one not in told:
-                entry = {"kind": "skipped", "side": side, "service": one.subject, "port": one.listener.port, "reason": f"{one.listener} {one.reason}"}
+                entry = {"kind": "skipped", "side": side, "service": one.subject, "reason": one.why}
+                if one.listener:
+                    entry["port"] = one.listener.port
                 kinds["skipped"].append(entry)
     return {"schema": 1, "generation": generation, **kinds}
 

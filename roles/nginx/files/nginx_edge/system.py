@@ -44,6 +44,7 @@ class Config(NamedTuple):
     shrink_min_services: int = 5
     shrink_window: float = 300
     max_staged_bytes: int = 32 * 1024 * 1024
+    retry: float = 30
     testing: bool = False
 
     @property
