@@ -544,8 +544,7 @@ class Engine:
         for one in left_out:
             by_reason.setdefault(one.why, []).append(one.subject)
         return "".join(
-            f"; left out {', '.join(subjects[:3])}{f' and {len(subjects) - 3} more' if len(subjects) > 3 else ''}: {why}"
-            for why, subjects in by_reason.items()
+            f"; left out {', '.join(subjects[:3])}{f' and {len(subjects) - 3} more' if len(subjects) > 3 else ''}: {why}" for why, subjects in by_reason.items()
         )
 
     def tested(self, wanted: Wanted, generation: str) -> Rendered:
