@@ -81,7 +81,7 @@ def test_an_empty_assignment_starts_the_list_of_servers_anew(host: Host) -> None
 # The program that is put on the host, with stand-ins for the two commands that it runs.
 
 _BUSCTL = "#!/bin/sh\ncat {place}/current\n"
-_SYSTEMCTL = "#!/bin/sh\necho \"$@\" >> {place}/calls\nif [ \"$1\" = {works} ]; then echo '{first}' > {place}/current; fi\n"
+_SYSTEMCTL = '#!/bin/sh\necho "$@" >> {place}/calls\nif [ "$1" = {works} ]; then echo \'{first}\' > {place}/current; fi\n'
 FIRST, OTHER, NONE = "(iiay) 0 2 4 127 0 0 1", "(iiay) 0 2 4 192 168 0 130", "(iiay) 0 0 0"
 
 
