@@ -126,7 +126,7 @@ def read_key(key: str) -> Key | None:
     ``SERVICE_80_NAME``, ``SERVICE_53_UDP_NAME`` and ``SERVICE_9300-9400_NAME`` name ports. Raises:
         ValueError: its number is not that of a port.
     """
-    if not key.startswith(_PREFIX) or key == _PREFIX:
+    if not key.startswith(_PREFIX):
         return None
     name = key[len(_PREFIX) :].lower()
     head, _underscore, rest = name.partition("_")
@@ -186,7 +186,8 @@ def _warn_of_typo(key: Key, notices: Notices) -> None:
         if last in OWN or last.startswith("check_"):
             notices.warn("protocol-place", key.name, protocol=protocol.upper(), name=last.upper()[:60])
     elif key.name not in OWN:
-        near = difflib.get_close_matches(key.name[:40], OWN, 1, 0.85)
+        alike = [own for own in OWN if abs(len(own) - len(key.name)) <= 2]
+        near = difflib.get_close_matches(key.name, alike, 1, 0.85)
         if near:
             notices.warn("typo", key.name, text=shown(_PREFIX + key.name.upper()), right=near[0].upper())
 

@@ -201,7 +201,7 @@ def _id(container: _Container, key: tuple[int, str], attributes: Attributes) -> 
     """Return the id of the port's first endpoint, and whether it is the default form ``host:container:port``."""
     port, protocol = key
     notices = container.notices
-    tail = ":udp" if protocol == "udp" else ""
+    tail = f":{protocol}" if protocol == "udp" or (protocol != "tcp" and (port, "tcp") in container.published) else ""
     wanted = attributes.get("id")
     secret = secret_value(wanted)
     if secret:

@@ -46,7 +46,7 @@ def ports(document: dict[str, Any], published: dict[str, str]) -> dict[str, Any]
         ("SERVICE_80", Key("80")),
         ("SERVICE_2FA_URL", Key("2fa_url")),
         ("SERVICE_3D_MODEL", Key("3d_model")),
-        ("SERVICE_", None),
+        ("SERVICE_", Key("")),
         ("service_name", None),
         ("OTHER", None),
     ],
@@ -104,6 +104,10 @@ def test_an_id_for_a_port_with_tcp_and_udp(document: Any) -> None:
     assert [item.id for item in each.registrations] == ["a", "b"]
     alone = outcome(ports(document("published", SERVICE_53_ID="mine"), {"53/udp": "0.0.0.0:53"}))
     assert [item.id for item in alone.registrations] == ["mine"]
+    beside = {"132/tcp": "0.0.0.0:132", "132/sctp": "0.0.0.0:132"}
+    sctp = outcome(ports(document("published", SERVICE_CHECK_TCP="true"), beside)).registrations
+    assert {item.id: len(item.checks) for item in sctp} == {"node1:published:132:sctp": 0, "node1:published:132": 1}
+    assert sctp[0].full_meta()[PROTOCOL] == "sctp"
     ranged = outcome(document("port_range", **{"SERVICE_9100-9101_ID": "x", "SERVICE_9100-9101_NAME": "pool"}))
     assert [(item.id, item.name) for item in ranged.registrations] == [
         ("x-9100", "pool"),

@@ -104,6 +104,7 @@ ROWS = [
     Row("tag-characters", "tags", {"SERVICE_TAGS": "a\nb"}),
     Row("tag-length", "tags", {"SERVICE_TAGS": "t" * 4097}),
     Row("tag-secret", "tags", {"SERVICE_TAGS": "db=postgres://u:hunter2@h/d"}),
+    Row("meta-key", "", {"SERVICE_": "x"}),
     Row("meta-key", "bad.key", {"SERVICE_BAD.KEY": "x"}),
     Row("meta-reserved", "registrator-managed", {"SERVICE_REGISTRATOR-MANAGED": "x"}),
     Row("meta-reserved", "registrator-protocol", {"SERVICE_REGISTRATOR-PROTOCOL": "tcp"}),
