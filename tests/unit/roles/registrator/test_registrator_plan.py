@@ -345,6 +345,8 @@ GOOD = '{"address": "192.0.2.10", "hostname": "node1"}'
         (GOOD[:-1] + ', "metrics_port": 70000}', "metrics_port"),
         (GOOD[:-1] + ', "resync_seconds": 0}', "resync_seconds"),
         (GOOD[:-1] + ', "tags": "a"}', "tags"),
+        (GOOD[:-1] + ', "tags": ["a", "{{.ID}}"]}', "templates are not supported"),
+        (GOOD[:-1] + ', "reserved_names": "consul"}', "reserved_names"),
         (GOOD[:-1] + ', "consul_url": "consul://x"}', "consul_url"),
     ],
 )
