@@ -192,6 +192,14 @@ def test_a_container_with_an_address_of_its_own(document: Any, label: str, host:
     assert "address" not in found.registrations[0].meta
 
 
+@pytest.mark.parametrize("label", ["container", "container/shapes"])
+def test_the_own_address_is_what_docker_reports(recorded: Any, label: str) -> None:
+    text = recorded("compose", SERVICE_ADDRESS=label)
+    address = text["NetworkSettings"]["Networks"]["shapes"]["IPAddress"]
+    found = outcome(text).registrations
+    assert [(item.address, item.port) for item in found] == [(address, 53), (address, 80), (address, 443)]
+
+
 @pytest.mark.parametrize("label", ["192.0.2.99", "container:lan", "node", "container/none"])
 def test_a_label_claims_no_foreign_address(document: Any, label: str) -> None:
     facts = on_the_lan(facts_of(document("published", SERVICE_ADDRESS=label)))
