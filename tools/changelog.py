@@ -4,7 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write CHANGELOG.md and changelogs/changelog.yaml from all fragments, for the version in galaxy.yml.
 
-With --check, nothing is written, and the exit status is 1 when one of the two is not what the fragments and plugins say.
+With --check, nothing is written, and the exit status is 1 when one of the two is not what the fragments and plugins
+say.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def generate(root: Path, date: str | None = None) -> dict[str, str]:
             check=False,
         )
         if done.returncode != 0:
-            raise ChangelogError(f"changelogs/fragments: antsibull-changelog says: {(done.stdout + done.stderr).strip()}")
+            said = (done.stdout + done.stderr).strip()
+            raise ChangelogError(f"changelogs/fragments: antsibull-changelog says: {said}")
         return {name: (copy / name).read_text(encoding="utf-8") for name in PAGES}
 
 
@@ -86,8 +88,8 @@ def stale(root: Path, pages: t.Mapping[str, str]) -> list[str]:
     for name, wanted in pages.items():
         path = root / name
         present = path.read_text(encoding="utf-8") if path.exists() else ""
-        difference = difflib.unified_diff(present.splitlines(), wanted.splitlines(), name, f"{name}, generated", lineterm="", n=0)
-        found += list(difference)
+        names = (name, f"{name}, generated")
+        found += difflib.unified_diff(present.splitlines(), wanted.splitlines(), *names, lineterm="", n=0)
     return found
 
 
@@ -105,7 +107,10 @@ def main(arguments: t.Sequence[str] | None = None, root: Path = ROOT) -> int:
     difference = stale(root, pages)
     if options.check and difference:
         print("\n".join(difference[:DIFF_LINES]))
-        print(f"error: {' and '.join(PAGES)} are stale ({len(difference)} lines differ): run 'make changelog'", file=sys.stderr)
+        print(
+            f"error: {' and '.join(PAGES)} are stale ({len(difference)} lines differ): run 'make changelog'",
+            file=sys.stderr,
+        )
         return 1
     if not options.check:
         for name, text in pages.items():

@@ -43,7 +43,8 @@ def with_networks(found: list[str], listing: str) -> list[str]:
     """
     names = {f"br-{line.split()[0][:12]}": line.split()[1] for line in listing.splitlines() if line.strip()}
     bridges = {text: names.get(text.rpartition(" ")[2]) for text in found}
-    return [f"{text} (Docker network {name}: 'docker network rm {name}' once it is unused)" if name else text for text, name in bridges.items()]
+    remedy = " (Docker network {0}: 'docker network rm {0}' once it is unused)"
+    return [text + (remedy.format(name) if name else "") for text, name in bridges.items()]
 
 
 def own_bridges(name: str) -> set[str]:
@@ -64,8 +65,8 @@ def main() -> int:
     routes = json.loads(subprocess.run(["ip", "-4", "-json", "route"], capture_output=True, text=True, check=True).stdout)
     found = overlaps(wanted, routes, own_bridges(name))
     if found:
-        listing = subprocess.run(["docker", "network", "ls", "--no-trunc", "--format", "{{.ID}} {{.Name}}"], capture_output=True, text=True, check=False)
-        found = with_networks(found, listing.stdout)
+        command = ["docker", "network", "ls", "--no-trunc", "--format", "{{.ID}} {{.Name}}"]
+        found = with_networks(found, subprocess.run(command, capture_output=True, text=True, check=False).stdout)
         print(
             f"error: the network {wanted} of the nodes overlaps with {', '.join(found)} of this machine:"
             " choose another one with LAB_NETWORK and its first three numbers, as in LAB_NETWORK=10.99.0",

@@ -1,7 +1,10 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A container beside the nodes that acts as a control node: a plain machine with the operator's key and nothing of the project."""
+"""A container next to the nodes that acts as a control node.
+
+It is a plain machine with the operator's key and nothing of the project.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,15 @@ KEYS = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", str(lab.ROOT / "build
 
 def docker(*arguments: str, **options: t.Any) -> str:
     """Call the engine that the nodes run in."""
-    done = subprocess.run(["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False, **options)
+    done = subprocess.run(
+        ["docker", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+        **options,
+    )
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout}"
     return done.stdout.strip()
 
@@ -48,8 +59,22 @@ class Machine:
         """Start a plain machine with an SSH client and the operator's key."""
         self.remove()
         network = ("--network", lab.NAME, "--ip", ADDRESS)
-        docker("run", "--detach", "--name", NAME, "--hostname", "control", "--label", "owner=molecule", *network, IMAGE, "sleep", "infinity")
-        lab.run("control", f"useradd --create-home --shell /bin/bash ops && install -d -o ops -g ops -m 700 {HOME}/.ssh")
+        docker(
+            "run",
+            "--detach",
+            "--name",
+            NAME,
+            "--hostname",
+            "control",
+            "--label",
+            "owner=molecule",
+            *network,
+            IMAGE,
+            "sleep",
+            "infinity",
+        )
+        lab.run("control", "useradd --create-home --shell /bin/bash ops")
+        lab.run("control", f"install -d -o ops -g ops -m 700 {HOME}/.ssh")
         for name in ("id_ed25519", "known_hosts"):
             docker("cp", str(KEYS / name), f"{NAME}:{HOME}/.ssh/{name}")
         lab.run("control", f"chown -R ops:ops {HOME}/.ssh && chmod 600 {HOME}/.ssh/*")
@@ -61,7 +86,16 @@ class Machine:
 
     def shell(self, command: str, seconds: int = 1800) -> lab.Play:
         """Run a command as the operator."""
-        settings = ("--user", "ops", "--env", f"HOME={HOME}", "--env", "ANSIBLE_NOCOLOR=1", "--workdir", self.directory or HOME)
+        settings = (
+            "--user",
+            "ops",
+            "--env",
+            f"HOME={HOME}",
+            "--env",
+            "ANSIBLE_NOCOLOR=1",
+            "--workdir",
+            self.directory or HOME,
+        )
         return lab.timed(["docker", "exec", *settings, NAME, "bash", "-c", command], timeout=seconds)
 
     def change_settings(self, path: str, **values: t.Any) -> None:

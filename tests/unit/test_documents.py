@@ -63,7 +63,8 @@ def missing_links(name: str, exists: t.Callable[[str], bool]) -> list[str]:
 
 def test_there_are_documents() -> None:
     assert {"README.md", "CONTRIBUTING.md", "docs/operations.md", "roles/nginx/README.md"} <= set(DOCUMENTS)
-    assert in_tarball("README.md") and not in_tarball("tools/stages.py") and not in_tarball("inventories/demo/hosts.yml")
+    assert in_tarball("README.md")
+    assert not in_tarball("tools/stages.py") and not in_tarball("inventories/demo/hosts.yml")
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -74,8 +75,10 @@ def test_links_lead_to_files_and_headings(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in DOCUMENTS if in_tarball(name)])
 def test_links_of_the_tarball_lead_into_it(name: str) -> None:
-    packed = {file for file in FILES if in_tarball(file)} | {str(folder) for file in FILES if in_tarball(file) for folder in Path(file).parents}
-    assert missing_links(name, packed.__contains__) == [], f"not in the tarball: link to {GALAXY['repository']}/blob/main/…"
+    files = {file for file in FILES if in_tarball(file)}
+    packed = files | {str(folder) for file in files for folder in Path(file).parents}
+    remedy = f"not in the tarball: link to {GALAXY['repository']}/blob/main/…"
+    assert missing_links(name, packed.__contains__) == [], remedy
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -94,22 +97,28 @@ def test_make_help_lists_every_target() -> None:
     phony = re.search(r"^\.PHONY:((?:.*\\\n)*.*)$", text_of("Makefile"), re.MULTILINE)
     assert phony is not None
     assert set(phony[1].replace("\\", " ").split()) == targets()
-    shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    command = ["make", "--no-print-directory", "help"]
+    shown = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     # The target that only checks for Python is no work of its own.
     wanted = targets() - {"python-there"}
     # Names stand before the first run of two spaces, several of them with commas.
-    listed = {name for line in shown.splitlines() if line.startswith("  make ") for name in re.split(r", | ", re.split(r"\s{2,}", line[7:])[0])}
+    names = [re.split(r"\s{2,}", line[7:])[0] for line in shown.splitlines() if line.startswith("  make ")]
+    listed = {name for text in names for name in text.split(", ")}
     assert listed == wanted
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_make_targets_in_documents_exist(name: str) -> None:
-    quoted = "\n".join(re.findall(r"`([^`\n]*)`", text_of(name)) + re.findall(r"^ {4,}(\S.*)$", text_of(name), re.MULTILINE))
+    text = text_of(name)
+    quoted = "\n".join(re.findall(r"`([^`\n]*)`", text) + re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE))
     named = {word for found in MAKE.findall(re.sub(r"#.*", "", quoted)) for word in found.split()}
     assert named <= targets()
 
 
-@pytest.mark.parametrize("path", ["reports/acceptance.json", "backups/x.snap", "build/x", "inventories/hospital/secrets/x"])
+LEFT = ("reports/acceptance.json", "backups/x.snap", "build/x", "inventories/hospital/secrets/x")
+
+
+@pytest.mark.parametrize("path", LEFT)
 def test_what_runs_leave_is_ignored(path: str) -> None:
     done = subprocess.run(["git", "check-ignore", "--quiet", "--no-index", path], cwd=ROOT, check=False)
     assert done.returncode == 0, f"git would take {path}"

@@ -4,7 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Check that this machine has what the nodes of a scenario need, and name the command that brings what it lacks.
 
-molecule/shared/create.yml runs it before the nodes are created, so plain Molecule gets the same answer as the project's own tools.
+molecule/shared/create.yml runs it before the nodes are created, so plain Molecule gets the same answer as the
+project's own tools.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ def answers(command: t.Sequence[str]) -> subprocess.CompletedProcess[str]:
 def archives(products: str, machine: str) -> list[str]:
     """The files of the mirror that every site takes, by their names in it."""
     arch = ARCHITECTURES.get(machine, machine)
-    wanted = [product for product in json.loads(products)["products"] if product["default"]]
-    return [f"{name}/{version}/{name}_{version}_linux_{arch}.zip" for name, version in ((p["name"], p["version"]) for p in wanted)]
+    releases = [(found["name"], found["version"]) for found in json.loads(products)["products"] if found["default"]]
+    return [f"{name}/{version}/{name}_{version}_linux_{arch}.zip" for name, version in releases]
 
 
 def missing(lab: Lab, ask: Answers = answers) -> list[str]:
@@ -78,7 +79,8 @@ def missing(lab: Lab, ask: Answers = answers) -> list[str]:
         products = (ROOT / "tools" / "artifacts" / "products.json").read_text(encoding="utf-8")
         for name in (*archives(products, platform.machine()), "images/trinode-samples.tar"):
             if not (lab.mirror / name).is_file():
-                found.append(f"the mirror {lab.mirror} lacks {name}: run 'make setup', or name a full mirror with ARTIFACT_MIRROR")
+                remedy = "run 'make setup', or name a full mirror with ARTIFACT_MIRROR"
+                found.append(f"the mirror {lab.mirror} lacks {name}: {remedy}")
     network = ask([sys.executable, str(ROOT / "tools" / "lab_network.py"), lab.name, lab.network])
     if network.returncode != 0:
         found.append((network.stderr or network.stdout).strip().removeprefix("error: "))
@@ -91,7 +93,13 @@ def prepare(scenario: str, run: t.Callable[[t.Sequence[str]], int]) -> str | Non
     if command is None:
         return None
     status = run(command.split())
-    return f"'{command}', which makes what scenario {scenario} needs, ended with status {status}: see above" if status else None
+    what = f"'{command}', which makes what scenario {scenario} needs"
+    return f"{what}, ended with status {status}: see above" if status else None
+
+
+def run(command: t.Sequence[str]) -> int:
+    """Run a command of the checkout and show what it prints; return its status."""
+    return subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode
 
 
 def main() -> int:
@@ -99,7 +107,7 @@ def main() -> int:
     (scenario,) = sys.argv[1:]
     problems = missing(Lab.of(scenario, os.environ))
     if not problems:
-        problem = prepare(scenario, lambda command: subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False).returncode)
+        problem = prepare(scenario, run)
         problems += [problem] if problem else []
     for problem in problems:
         print(f"{scenario}: {problem}")

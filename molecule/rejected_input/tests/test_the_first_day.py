@@ -1,9 +1,10 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After all that is refused: a newcomer with a bare control node follows README.md, command by command, from bare nodes to the acceptance.
+"""After all that is refused, a newcomer with a bare control node follows README.md, command by command.
 
-Once from a checkout, and once from the tarball with an inventory of their own. The last of the scenario, because then the nodes are bare no more.
+Once with a checkout, from bare nodes to the acceptance, and once with the tarball and an inventory of their own. This
+is the last file of the scenario, because then the nodes are no longer bare.
 """
 
 from __future__ import annotations
@@ -51,7 +52,12 @@ def fixture_checkout(person: newcomer.Newcomer) -> newcomer.Newcomer:
     for command in before:
         person.type(command)
     settings = person.type("ls -d $PWD/inventories/hospital/group_vars/all.yml").output.strip()
-    person.change_settings(settings, hospital_network=lab.NETWORK, platform_artifact_mirror=newcomer.mirror(), platform_public_names=lab.PUBLIC_NAMES)
+    person.change_settings(
+        settings,
+        hospital_network=lab.NETWORK,
+        platform_artifact_mirror=newcomer.mirror(),
+        platform_public_names=lab.PUBLIC_NAMES,
+    )
     return person
 
 
@@ -71,15 +77,15 @@ def test_the_readme_leads_from_a_bare_machine_to_the_acceptance(site: dict[int, 
     assert "failed" not in site.values(), site
 
 
-def test_what_the_first_day_leaves_in_the_checkout_is_ignored_by_git(site: dict[int, str], checkout: newcomer.Newcomer) -> None:
+def test_git_ignores_what_the_first_day_leaves(site: dict[int, str], checkout: newcomer.Newcomer) -> None:
     """Secrets and reports; what the person wrote into the inventory is theirs to commit."""
     assert site
     assert checkout.type("git status --porcelain").output.split() == ["M", "inventories/hospital/group_vars/all.yml"]
 
 
 @pytest.mark.usefixtures("site")
-def test_the_tarball_continues_from_an_inventory_of_ones_own(checkout: newcomer.Newcomer, source: Path, tmp_path: Path) -> None:
-    """The site is the same, with its settings and its secrets, so the other way of installation has nothing to change."""
+def test_the_tarball_finds_the_site_as_it_is(checkout: newcomer.Newcomer, source: Path, tmp_path: Path) -> None:
+    """With the settings and the secrets of the site, the other way of installation has nothing to change."""
     archive = newcomer.tarball(tmp_path, source)
     newcomer.bring(archive, f"{HOME}/{archive.name}")
     first = checkout.type("ls -d $PWD/inventories/hospital").output.strip()

@@ -68,7 +68,8 @@ def test_the_readme_leads_to_the_acceptance_in_both_ways() -> None:
 
 
 def test_the_readme_installs_what_requirements_say() -> None:
-    wanted = {line for line in (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")}
+    lines = (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines()
+    wanted = {line for line in lines if line and not line.startswith("#")}
     (install,) = (command for command in newcomer.guide(README).galaxy if command.startswith("pip install"))
     named = set(re.findall(r"[^\s']+", install.removeprefix("pip install")))
     # Ansible brings these two itself.

@@ -33,7 +33,8 @@ def answering(*failing: str) -> t.Callable[[t.Sequence[str]], subprocess.Complet
 
     def ask(command: t.Sequence[str]) -> subprocess.CompletedProcess[str]:
         failed = any(word in " ".join(command) for word in failing)
-        return subprocess.CompletedProcess(command, int(failed), "", "error: the network is taken: choose another\n" if failed else "")
+        said = "error: the network is taken: choose another\n" if failed else ""
+        return subprocess.CompletedProcess(command, int(failed), "", said)
 
     return ask
 
@@ -49,7 +50,8 @@ def full_mirror(place: Path) -> Path:
 def test_the_defaults_are_those_of_the_nodes() -> None:
     lab = require.Lab.of("default", {"LAB_NAME": "", "HOME": "/x"})
     config = CONFIG.read_text(encoding="utf-8")
-    assert {f"${{LAB_NAME:-{lab.name}}}", f"${{LAB_NETWORK:-{lab.network}}}", f"${{LAB_IMAGE:-{lab.image}}}"} <= set(re.findall(r"\$\{LAB_[^}]*\}", config))
+    for name, value in {"LAB_NAME": lab.name, "LAB_NETWORK": lab.network, "LAB_IMAGE": lab.image}.items():
+        assert set(re.findall(rf"\$\{{{name}([^}}]*)\}}", config)) == {f":-{value}"}
     assert lab.mirror == ROOT / "artifacts"
     site = yaml.safe_load((ROOT / "molecule" / "shared" / "site.yml").read_text(encoding="utf-8"))
     assert f"default='{lab.name}'" in site["lab_name"] and f"default='{lab.network}'" in site["hospital_network"]
@@ -57,7 +59,11 @@ def test_the_defaults_are_those_of_the_nodes() -> None:
     assert f'or "{lab.name}"' in shared and f'or "{lab.network}"' in shared
 
 
-@pytest.mark.parametrize("path", [CONFIG, *(ROOT / "molecule" / name / "molecule.yml" for name in SCENARIOS)], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path",
+    [CONFIG, *(ROOT / "molecule" / name / "molecule.yml" for name in SCENARIOS)],
+    ids=lambda path: path.parent.name,
+)
 def test_a_scenario_needs_no_variable(path: Path) -> None:
     """Each has a default in the file, or Molecule sets it."""
     found = VARIABLE.findall(path.read_text(encoding="utf-8"))
@@ -65,7 +71,7 @@ def test_a_scenario_needs_no_variable(path: Path) -> None:
 
 
 def test_the_projects_own_tool_is_plain_molecule() -> None:
-    """It sets nothing that Molecule would not, but for the release of the nodes of some stages, and how Molecule prints."""
+    """It sets nothing that Molecule would not, but the release of the nodes of some stages, and how Molecule prints."""
     text = (ROOT / "tools" / "test" / "scenario").read_text(encoding="utf-8")
     code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     assert set(re.findall(r"\bexport ([A-Z_]+)", code)) == {"PATH", "LAB_IMAGE"}
@@ -75,7 +81,8 @@ def test_the_projects_own_tool_is_plain_molecule() -> None:
 def test_every_scenario_ends_without_nodes() -> None:
     """`molecule test --all` runs all of them, and the next one uses the same names."""
     for name in SCENARIOS:
-        sequence = yaml.safe_load((ROOT / "molecule" / name / "molecule.yml").read_text(encoding="utf-8"))["scenario"]["test_sequence"]
+        text = (ROOT / "molecule" / name / "molecule.yml").read_text(encoding="utf-8")
+        sequence = yaml.safe_load(text)["scenario"]["test_sequence"]
         assert sequence[:3] == ["destroy", "create", "prepare"] and sequence[-1] == "destroy", name
 
 
