@@ -168,3 +168,9 @@ def test_a_role_has_an_example(role: str) -> None:
     known = {name for spec in specs.values() for name in spec.get("options") or {}}
     used = {name for block in examples for name in re.findall(rf"^ +({role}_\w+):", block, re.MULTILINE)}
     assert used <= known
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_has_no_markup_of_ansible_doc(name: str) -> None:
+    """O(option), V(value), P(plugin#type) and the like are for descriptions of plugins."""
+    assert re.findall(r"(?<![\w`])[BCEILMOPRUV]\([a-z_][^)\n]*\)", CODE.sub("", text_of(name))) == []

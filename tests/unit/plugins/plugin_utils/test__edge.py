@@ -374,6 +374,7 @@ def test_the_documentation_is_the_schema() -> None:
 
 def _plain(text: str) -> str:
     """A description without Ansible's markup."""
+    text = re.sub(r"P\(([^#)]*)#[a-z]+\)", r"`\1`", text)
     return re.sub(r"[COV]\((?:_input\.)?([^)]*)\)", r"`\1`", text).replace("|", "\\|")
 
 
