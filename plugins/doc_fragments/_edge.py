@@ -131,9 +131,18 @@ options:
         default: false
       connect_timeout:
         description:
-        - How long a connection to an instance may take. Short, because a lost node answers nothing at all and another instance is waiting.
+        - How long a connection to one of several instances may take.
+        - Short, because a lost node answers nothing at all and another instance is waiting.
         type: str
         default: 400ms
+      only_connect_timeout:
+        description:
+        - How long a connection to the only instance of a service may take.
+        - 'Longer than one second, after which a kernel sends a lost packet again: a lost packet, or an instance that accepts no connection for a moment,
+          is a wait and not an error. Connections on O(_input.tls_port) that are passed through are limited by it as long as no service there has a second
+          instance.'
+        type: str
+        default: 2s
       read_timeout:
         description:
         - How long an HTTP instance may be silent before the request fails. Also ends a WebSocket on which nothing is said for so long.
@@ -157,9 +166,10 @@ options:
       max_fails:
         description:
         - Failed attempts within O(_input.fail_timeout) after which an instance gets no traffic for that time. V(0) turns it off.
+        - More than one, because a lost packet is such an attempt and no reason to do without an instance.
         - From V(0) to V(100).
         type: int
-        default: 1
+        default: 3
       fail_timeout:
         description:
         - The time that O(_input.max_fails) counts in, and that a failed instance is left alone.

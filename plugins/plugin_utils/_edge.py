@@ -397,8 +397,24 @@ SCHEMA: tuple[Option, ...] = (
     Option(
         "connect_timeout",
         "duration",
-        ("How long a connection to an instance may take. Short, because a lost node answers nothing at all and another instance is waiting.",),
+        (
+            "How long a connection to one of several instances may take.",
+            "Short, because a lost node answers nothing at all and another instance is waiting.",
+        ),
         default="400ms",
+    ),
+    Option(
+        "only_connect_timeout",
+        "duration",
+        (
+            "How long a connection to the only instance of a service may take.",
+            (
+                "Longer than one second, after which a kernel sends a lost packet again: a lost packet, or an instance that accepts no "
+                "connection for a moment, is a wait and not an error. Connections on O(_input.tls_port) that are passed through are limited by it as long "
+                "as no service there has a second instance."
+            ),
+        ),
+        default="2s",
     ),
     Option(
         "read_timeout",
@@ -412,8 +428,11 @@ SCHEMA: tuple[Option, ...] = (
     Option(
         "max_fails",
         "int",
-        ("Failed attempts within O(_input.fail_timeout) after which an instance gets no traffic for that time. V(0) turns it off.",),
-        default=1,
+        (
+            "Failed attempts within O(_input.fail_timeout) after which an instance gets no traffic for that time. V(0) turns it off.",
+            "More than one, because a lost packet is such an attempt and no reason to do without an instance.",
+        ),
+        default=3,
         minimum=0,
         maximum=100,
     ),

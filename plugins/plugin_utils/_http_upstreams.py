@@ -408,7 +408,7 @@ server {
 @HIDE@
 @BUFFERS@
         proxy_redirect off;
-        proxy_connect_timeout @CONNECT_TIMEOUT@;
+        proxy_connect_timeout {{ if eq @TOTAL@ 1 }}@ONLY_CONNECT_TIMEOUT@{{ else }}@CONNECT_TIMEOUT@{{ end }};
         proxy_read_timeout @READ_TIMEOUT@;
         proxy_send_timeout @SEND_TIMEOUT@;
         proxy_socket_keepalive on;
@@ -606,6 +606,9 @@ def _servers(settings: dict[str, t.Any], scope: Scope, real_ip: str) -> dict[str
         "client_max_body_size": settings["client_max_body_size"],
         "rate_limit": fill(_RATE_LIMIT, burst=settings["rate_limit_burst"]) if settings["rate_limit"] else "",
         "connect_timeout": settings["connect_timeout"],
+        "only_connect_timeout": settings["only_connect_timeout"],
+        # Canaries have the stable instances behind them, and these have nothing.
+        "total": "(add (len $stable) (len $spares_here))" if settings["remote_services"] else "(len $stable)",
         "read_timeout": settings["read_timeout"],
         "send_timeout": settings["send_timeout"],
         "next_upstream": " ".join(settings["next_upstream"]) or "off",

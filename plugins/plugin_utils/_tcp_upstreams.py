@@ -187,6 +187,7 @@ server {
 @LISTEN@
 @GUARD@
     proxy_pass {{ $upstream }};
+    proxy_connect_timeout {{ if eq @TOTAL@ 1 }}@ONLY_CONNECT_TIMEOUT@{{ else }}@CONNECT_TIMEOUT@{{ end }};
 @SERVER@
 {{- if eq $here.proxied @TOTAL@ }}
     proxy_protocol on;
@@ -198,6 +199,7 @@ server {
 
 _TLS = r"""
 {{- $sni := sprig_dict }}
+{{- $several := false }}
 {{- $asked := 0 }}
 @CLAIMS@
 {{- range $label, $name := $claims }}
@@ -237,6 +239,7 @@ _TLS = r"""
 {{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp" "service" $name "host" $host "port" @TLS_PORT@ "reason" "no usable instance") }}
 {{- else }}
 {{- $_ := sprig_set $sni $label $name }}
+{{- if gt @TOTAL@ 1 }}{{ $several = true }}{{ end }}
 {{- $upstream := printf "tls_%s" $label }}
 {{- $report := sprig_dict "kind" "served" "side" "tcp" "service" $name "host" $host "port" @TLS_PORT@ "upstream" $upstream "instances" (len $servers) }}
 @REPORT@
@@ -259,6 +262,7 @@ server {
     ssl_preread on;
     preread_timeout @PREREAD_TIMEOUT@;
     proxy_pass $edge_tls_upstream;
+    proxy_connect_timeout {{ if $several }}@CONNECT_TIMEOUT@{{ else }}@ONLY_CONNECT_TIMEOUT@{{ end }};
 @SERVER@
 }
 {{- end }}"""
@@ -291,6 +295,7 @@ server {
     ssl_preread on;
     preread_timeout @PREREAD_TIMEOUT@;
     proxy_pass $edge_passed_upstream;
+    proxy_connect_timeout {{ if $several }}@CONNECT_TIMEOUT@{{ else }}@ONLY_CONNECT_TIMEOUT@{{ end }};
 @SERVER@
 }
 {{- end }}
@@ -416,6 +421,7 @@ _TLS_SERVICE_ENDED = r"""
 def _tls_servers(settings: dict[str, t.Any], server: str, tls_listen: str) -> str:
     """What answers on the TLS port."""
     common = {"domain": settings["domain"], "preread_timeout": settings["preread_timeout"], "server": server, "tls_listen": tls_listen}
+    common |= {"connect_timeout": settings["connect_timeout"], "only_connect_timeout": settings["only_connect_timeout"]}
     certificates = settings["tls"]["certificates"]
     if not certificates:
         return fill(_PASSED, **common)
@@ -433,7 +439,6 @@ def _tls_servers(settings: dict[str, t.Any], server: str, tls_listen: str) -> st
         certificates="\n".join(entries),
         upstreams="".join(fill(_CERTIFICATE_UPSTREAM, name=one["name"], socket=tls_socket(settings, one["name"])) for one in certificates),
         socket=f"unix:{settings['tls']['socket_directory']}/passed.sock",
-        connect_timeout=settings["connect_timeout"],
         logged="" if log == "off" else _LOGGED,
         access_log="off" if log == "off" else f"{log} edge_tcp if=$edge_tls_refused",
         **common,
@@ -490,6 +495,8 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
                 spare_why=if_remote(settings, _PORT_SPARE_WHY),
                 spare_taken=if_remote(settings, _PORT_SPARE_TAKEN),
                 total="(add (len $servers) (len $spares_here))" if settings["remote_services"] else "(len $servers)",
+                connect_timeout=settings["connect_timeout"],
+                only_connect_timeout=settings["only_connect_timeout"],
                 **blocks,
             ),
         ]
@@ -536,7 +543,6 @@ def tcp_template(edge: t.Any) -> str:
     log = settings["tcp_access_log"]
     server = "\n".join(
         [
-            f"    proxy_connect_timeout {settings['connect_timeout']};",
             f"    proxy_timeout {settings['idle_timeout']};",
             "    proxy_socket_keepalive on;",
             "    proxy_next_upstream on;",
@@ -577,6 +583,7 @@ def tcp_template(edge: t.Any) -> str:
                     spares=if_remote(settings, _TLS_SPARES),
                     spare=if_remote(settings, _TLS_SPARE),
                     spare_taken=if_remote(settings, _TLS_SPARE_TAKEN),
+                    total="(add (len $servers) (len $spares_here))" if settings["remote_services"] else "(len $servers)",
                     **_blocks(settings, scope, "`tls`"),
                 )
             )

@@ -95,7 +95,7 @@ def servers(rendered: Rendered, upstream: str) -> list[str]:
     """The server lines of an upstream, without the settings that all of them have."""
     block = re.search(rf"^upstream {re.escape(upstream)} {{\n(.*?)^}}", rendered.text, re.MULTILINE | re.DOTALL)
     assert block, rendered.text
-    return [line.replace(" max_fails=1 fail_timeout=5s", "") for line in re.findall(r"^ *server (.*);$", block.group(1), re.MULTILINE)]
+    return [line.replace(" max_fails=3 fail_timeout=5s", "") for line in re.findall(r"^ *server (.*);$", block.group(1), re.MULTILINE)]
 
 
 def directives(rendered: Rendered) -> str:

@@ -77,6 +77,130 @@ def test_a_request_that_was_never_sent_is_tried_elsewhere(consul: Consul, backen
     assert {request(port, "web", "POST", body=b"x") for _ in range(6)} == {(200, "good")}
 
 
+class Stalled:
+    """An instance whose queue of connections is full, so that the kernel drops what comes: just what a lost packet looks like. It answers from
+    :meth:`go_on` on."""
+
+    def __init__(self, identity: str) -> None:
+        self.identity, self.fillers = identity, []
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(0)
+        self.port = self.listener.getsockname()[1]
+        while len(self.fillers) < 20:
+            filler = socket.socket()
+            filler.settimeout(0.3)
+            try:
+                filler.connect(("127.0.0.1", self.port))
+            except TimeoutError:
+                filler.close()
+                return
+            self.fillers.append(filler)
+        pytest.fail("the queue is never full")
+
+    def dropped(self) -> bool:
+        """Whether somebody waits for an answer to the first packet of a connection (state 02 of the kernel's table)."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return any(row[3] == "02" and row[2].endswith(f":{self.port:04X}") for row in rows)
+
+    def go_on(self) -> None:
+        """Accept and answer from now on, over HTTP or else with a line."""
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            said = connection.recv(4096)
+            if said.startswith((b"GET ", b"POST ")):
+                length = len(self.identity)
+                connection.sendall(f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{self.identity}".encode())
+            elif said:
+                connection.sendall(f"{self.identity} x\n".encode())
+
+    def stop(self) -> None:
+        """End."""
+        for filler in self.fillers:
+            filler.close()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+@pytest.fixture
+def stalled() -> t.Iterator[t.Callable[[str], Stalled]]:
+    """Makes instances that do not take connections, for a while."""
+    made: list[Stalled] = []
+
+    def make(identity: str) -> Stalled:
+        made.append(Stalled(identity))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def in_background(work: t.Callable[[], t.Any]) -> t.Callable[[], t.Any]:
+    """Begin something; what is returned waits for its result."""
+    results: list[t.Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread.start()
+
+    def result() -> t.Any:
+        thread.join(30)
+        return results[0] if results else "nothing within 30 s"
+
+    return result
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_lost_packet_to_the_only_instance_is_a_wait(
+    consul: Consul, backends: Backends, edge: EdgeFixture, stalled: t.Callable[[str], Stalled], method: str
+) -> None:
+    """A kernel sends the first packet of a connection again after one second, and then after two and four more: a busy machine needs those."""
+    only = stalled("only")
+    consul.register("web", only.port, address="127.0.0.1")
+    consul.register("gray", only.port, address="127.0.0.1")
+    consul.register("gray", backends.http("canary").server_address[1], address="127.0.0.1", meta={"edge_canary": "true", "edge_canary_share": "0"})
+    port = edge(only_connect_timeout="10s")
+    answers = [in_background(lambda name=name: request(port, name, method, body=b"x" if method == "POST" else b"")) for name in ("web", "gray")]
+    poll("nginx waits for the instance", only.dropped)
+    only.go_on()
+    assert [answer() for answer in answers] == [(200, "only"), (200, "only")]
+
+
+def test_a_lost_packet_to_the_only_tcp_instance_is_a_wait(consul: Consul, edge: EdgeFixture, stalled: t.Callable[[str], Stalled]) -> None:
+    only, public = stalled("only"), free_port()
+    consul.register(f"db-{public}", only.port, address="127.0.0.1", tags=["tcp"])
+    edge([public], only_connect_timeout="10s")
+    answer = in_background(lambda: say(public, "x"))
+    poll("nginx waits for the instance", only.dropped)
+    only.go_on()
+    assert str(answer()).startswith("only")
+
+
+def test_a_lost_packet_does_not_mark_an_instance_as_failed(consul: Consul, backends: Backends, edge: EdgeFixture, stalled: t.Callable[[str], Stalled]) -> None:
+    """Another instance answers meanwhile, at once, and the one that was not reached gets its share right afterwards."""
+    slow, public = stalled("slow"), free_port()
+    consul.register("web", slow.port, address="127.0.0.1")
+    consul.register("web", backends.http("good").server_address[1], address="127.0.0.1")
+    consul.register(f"db-{public}", slow.port, address="127.0.0.1", tags=["tcp"])
+    consul.register(f"db-{public}", backends.echo("good").server_address[1], address="127.0.0.1", tags=["tcp"])
+    port = edge([public])
+    # Two in turn, so that one of them meets the instance that takes no connection.
+    assert {request(port, "web") for _ in range(2)} == {(200, "good")}
+    assert {say(public, "x").split()[0] for _ in range(2)} == {"good"}
+    slow.go_on()
+    assert (200, "slow") in {request(port, "web") for _ in range(2)}
+    assert "slow" in {say(public, "x").split()[0] for _ in range(4)}
+
+
 def test_a_silent_instance_is_left_after_the_read_time(consul: Consul, backends: Backends, edge: EdgeFixture) -> None:
     silent, good = backends.http("silent"), backends.http("good")
     good.gate.set()

@@ -37,6 +37,7 @@ ACCEPTED = [
     ("tcp_ports", [], ()),
     ("reserved_ports", [22, "8500"], (22, 8500)),
     ("connect_timeout", "1m", "1m"),
+    ("only_connect_timeout", "3s", "3s"),
     ("max_fails", 0, 0),
     ("keepalive", 0, 0),
     ("next_upstream", [], ()),
@@ -279,6 +280,11 @@ def test_defaults_are_what_the_check_would_make_of_them() -> None:
     assert again.pop("tcp_ports") == ("1024-65535",)
     defaults.pop("tcp_ports")
     assert again == defaults
+
+
+def test_connections_to_the_only_instance_outlive_a_lost_packet() -> None:
+    """A kernel sends the first packet of a connection again after one second, and after three."""
+    assert check_edge(MINIMAL)["only_connect_timeout"] == "2s" and check_edge(MINIMAL)["connect_timeout"] == "400ms"
 
 
 def test_every_option_has_a_case() -> None:
