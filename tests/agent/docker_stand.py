@@ -30,6 +30,8 @@ class Stand:
         # How often each container was inspected, and the answers that wait.
         self.inspected: list[str] = []
         self.broken: set[str] = set()
+        # As a socket proxy that allows the list and no document.
+        self.forbidden = False
         self._locks: dict[str, threading.Event] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._followers: list[tuple[set[str], queue.SimpleQueue[bytes]]] = []
@@ -95,11 +97,15 @@ class Stand:
 
     def inspect(self, container: str) -> tuple[int, t.Any]:
         """One container's document as it is when the question arrives, given when the lock is free."""
+        # A prefix will do, as in Docker.
+        container = next((key for key in self.documents if key.startswith(container)), container)
         document = copy.deepcopy(self.documents.get(container))
         self.inspected.append(container)
         lock = self._locks.get(container)
         if lock is not None:
             lock.wait(LONGEST_SECONDS)
+        if self.forbidden:
+            return 403, {"message": "Forbidden"}
         if container in self.broken:
             return 500, {"message": "layer not found"}
         return (200, document) if document is not None else (404, {"message": f"No such container: {container}"})

@@ -40,10 +40,15 @@ class Site:
         self.config.write_text(json.dumps(values), encoding="utf-8")
         self.process: subprocess.Popen[bytes] | None = None
 
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start the engine."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self._command("run"), env=self._environment(), stderr=log)
+        return self.process
+
     def start(self) -> None:
         """Start the engine; returns when it has compared everything and follows the events."""
-        with self.log.open("ab") as log:
-            process = self.process = subprocess.Popen(self._command("run"), env=self._environment(), stderr=log)
+        process = self.launch()
 
         def ready() -> bool:
             status = self.status()
@@ -263,6 +268,34 @@ def test_a_container_that_docker_cannot_describe_costs_only_itself(agent: Consul
         assert site.order("adopt").returncode == 0
     finally:
         site.close()
+
+
+def test_a_docker_that_describes_no_container_counts_as_down(site: Site) -> None:
+    for number in range(20):
+        site.docker.run(f"hidden{number}", 30000 + number)
+    site.docker.forbidden = True
+    site.launch()
+    poll("the engine says so", lambda: "docker" in (site.status().get("down") or {}))
+    answer = site.order("status")
+    assert answer.returncode == 1
+    assert "Forbidden" in answer.stderr
+    # It asks again, and not as fast as it can.
+    asked = len(site.docker.inspected)
+    poll("the engine tries again", lambda: len(site.docker.inspected) > asked)
+    rounds = len(site.docker.inspected) / 20
+    assert rounds < 20, "an answer that fails must not start the next look"
+    site.docker.forbidden = False
+    poll("all are registered", lambda: len(site.services()) == 20)
+    assert site.order("status", "--wait", "10").returncode == 0
+
+
+def test_a_docker_without_a_single_answer_is_reported(site: Site) -> None:
+    broken = site.docker.run("broken", 30000)
+    site.docker.broken.add(broken)
+    site.start()
+    answer = site.order("status")
+    assert answer.returncode == 1
+    assert broken[:12] in answer.stderr
 
 
 def test_what_was_registered_stays_while_docker_holds_its_lock_over_a_restart(site: Site) -> None:

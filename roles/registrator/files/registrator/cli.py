@@ -232,6 +232,8 @@ def status_of(data: Any, resync: float, now: float) -> str:
         return "{} does not answer: {}".format("Docker" if what == "docker" else "the Consul agent", reason)
     if not data.get("synced"):
         return "the first comparison is not finished"
+    if data.get("unanswered") and not data.get("containers"):
+        return f"Docker gives no answer about any container: see `docker inspect {data['unanswered'][0]}`"
     age = now - float(data.get("last_sync") or 0)
     if age > 3 * resync + 10:
         return f"the last comparison was {age:.0f} seconds ago"

@@ -116,6 +116,9 @@ class DockerClient:
         except docker.errors.NotFound as error:
             raise Gone(container) from error
         except (docker.errors.APIError, requests.ReadTimeout) as error:
+            # What is wrong with the question, such as a missing right, is wrong for every container.
+            if isinstance(error, docker.errors.APIError) and error.is_client_error():
+                raise self._failed(error) from error
             self.close()
             raise Unanswered(str(error)) from error
         except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:

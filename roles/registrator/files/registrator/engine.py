@@ -18,6 +18,7 @@ from registrator.consulapi import ConsulClient, ConsulDown, ConsulRefused
 from registrator.control import Request, listen
 from registrator.dockerapi import DockerClient, DockerDown
 from registrator.inbox import Inbox, Item
+from registrator.inspector import Answer
 from registrator.journal import Once, log
 from registrator.metrics import Metrics, serve
 from registrator.model import Facts, Refusal, Registration
@@ -463,7 +464,10 @@ class Engine:
             # What names no container is a reason to look at all of them; after a new connection even at those whose line in the list is the same.
             full = any(isinstance(item, Event) and not item.container for item in batch) or time.monotonic() >= self._next_full
             deep = any(isinstance(item, Event) and item.kind == "connected" for item in batch)
-            if full or batch or time.time() >= self.world.next_change():
+            if batch and not (full or self.observer.up) and all(isinstance(item, Answer) for item in batch):
+                # What failed together with Docker; the next look asks for it again.
+                self.observer.receive(batch)
+            elif full or batch or time.time() >= self.world.next_change():
                 self.obey(requests, batch, full, deep)
         log("info", "stopped")
         notify("STOPPING=1")

@@ -130,9 +130,10 @@ class Observer:
             return
         self._later.pop(container, None)
         if isinstance(error, DockerDown):
-            self._later[container] = time.monotonic() + DOCKER_DOWN_SECONDS
-            # A complete look finds out whether all of Docker is down.
-            self._inbox.put(Event("lost"))
+            # A complete look finds out whether Docker is down; later failures of the same kind need no other one.
+            if self.up:
+                self._inbox.put(Event("lost"))
+            self.up = False
         elif isinstance(error, Gone):
             self._forget(container)
         elif error is not None:
@@ -199,13 +200,15 @@ class Observer:
         """Ask for the facts of all containers whose line in Docker's list changed.
 
         Args:
-            deep: ask for all the others, too.
-            wait: return when the answers are there, except those of containers for which Docker gives none.
+            deep: ask for all the others, too. After a failure this is always so.
+            wait: return when the answers are there, except those of containers for which Docker gives none. Likewise.
 
         Raises:
             DockerDown: Docker does not answer.
         """
         listed = {str(summary["Id"]): fingerprint(summary) for summary in self.docker.running()}
+        if not self.up:
+            deep = wait = True
         self.up = True
         self._listed = set(listed)
         remembered = {*self.world.facts, *self.world.seen, *self._later, *self._signals, *self.unanswered}
@@ -235,6 +238,8 @@ class Observer:
             if answer is None:
                 break
             self._take(answer)
+            if isinstance(answer.error, DockerDown):
+                raise answer.error
         for container in containers:
             # No answer so far: what was known of an ended process is wrong.
             if self.inspector.is_asking(container) and self._lives(container) is False:

@@ -59,6 +59,8 @@ def test_status() -> None:
     assert "seconds ago" in status_of(good, 30, 2000.0)
     assert "Docker does not answer: why" in status_of({**good, "down": {"docker": "why"}}, 30, 1010.0)
     assert "not finished" in status_of({**good, "synced": False}, 30, 1010.0)
+    assert "docker inspect x" in status_of({**good, "containers": 0, "unanswered": ["x"]}, 30, 1010.0)
+    assert status_of({**good, "containers": 1, "unanswered": ["x"]}, 30, 1010.0) == "", "the others are registered"
     assert "does not run" in status_of({}, 30, 1010.0)
     assert "does not run" in status_of({**good, "pid": 2**22 + 1}, 30, 1010.0)
 
