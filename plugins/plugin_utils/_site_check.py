@@ -19,6 +19,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes
 from ansible_collections.trinode.platform.plugins.plugin_utils import _site_rules as rules
+from ansible_collections.trinode.platform.plugins.plugin_utils._control_node import control_node_problems
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import (
     Names,
     Problem,
@@ -40,7 +41,7 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._variable_check i
 VARS = ROLES.parent / "playbooks" / "vars"
 SHARED = ROLES / "preflight" / "vars" / "main.yml"
 #: Checks that preflight_tolerated cannot turn into warnings.
-NEVER_TOLERATED = ("security", "confirmation", "groups", "inventory", "limit")
+NEVER_TOLERATED = ("control_node", "security", "confirmation", "groups", "inventory", "limit")
 STATUS = 2
 # Further variables whose value the rules need.
 _OTHERS = (
@@ -82,7 +83,7 @@ def checked_file(request: Request, variables: Mapping[str, t.Any], templar: t.An
     key = (request.complete, request.confirm)
     if variables.get("inventory_hostname") is None:
         _Process.confirmed = templar.template(variables.get("confirm_datacenter"))
-        _end(_early_problems(request, variables))
+        _end([*control_node_problems(), *_early_problems(request, variables)])
         return _file(_Process.security or rules.SECURE)
     if key not in _Process.passed:
         if "hostvars" not in variables:

@@ -200,6 +200,24 @@ def test_an_acceptance_without_sample_images_says_how_to_build_them(bare: Bare, 
             assert text in said, done.stdout
 
 
+@pytest.mark.parametrize("playbook", ["site", "recover_quorum"])
+def test_a_python_package_that_is_missing_is_named_before_the_first_task(
+    bare: Bare,
+    inventory: str,
+    playbook: str,
+) -> None:
+    """Not on the day when a filter needs it."""
+    (package,) = bare.place.glob("venv/lib/python3*/site-packages/netaddr")
+    away = package.with_name("netaddr.away")
+    package.rename(away)
+    try:
+        done = bare.run("ansible-playbook", f"trinode.platform.{playbook}", "-i", inventory)
+    finally:
+        away.rename(package)
+    assert done.returncode != 0 and "TASK" not in done.stdout, done.stdout
+    assert "Python of the control node lacks netaddr: run 'pip install netaddr'" in done.stdout.replace(";", ":"), done.stdout
+
+
 def test_a_dependency_that_is_missing_is_named_by_the_installation(bare: Bare, tarball: Path) -> None:
     """So the fixture shows that galaxy.yml is complete: what it lacks is not on the path."""
     link = bare.place / "dependencies" / "ansible_collections" / "community" / "crypto"

@@ -20,7 +20,14 @@ ROOT = Path(__file__).resolve().parents[4]
 ROLE = ROOT / "roles" / "preflight"
 
 
-SOURCES = ("_inventory_rules.py", "_preflight_docker.py", "_preflight_report.py", "_site_rules.py", "_site_check.py")
+SOURCES = (
+    "_control_node.py",
+    "_inventory_rules.py",
+    "_preflight_docker.py",
+    "_preflight_report.py",
+    "_site_rules.py",
+    "_site_check.py",
+)
 
 
 def defaults() -> dict[str, t.Any]:
