@@ -119,6 +119,17 @@ options:
         type: list
         elements: str
         default: []
+      unexposed_services:
+        description:
+        - Services that are never exposed, in whatever spelling and with whatever tags.
+        - 'Sidecar proxies of Consul Connect are recognized and need not be listed. Its gateways cannot be told from other services: the default has the
+          names that Consul gives them, and gateways with other names belong here.'
+        type: list
+        elements: str
+        default:
+        - mesh-gateway
+        - terminating-gateway
+        - ingress-gateway
       allow_loopback:
         description:
         - Whether an instance may have a loopback address. That is the edge node itself, so it is refused outside of tests and single-node trials.

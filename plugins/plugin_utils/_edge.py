@@ -383,6 +383,19 @@ SCHEMA: tuple[Option, ...] = (
         elements="own_ip",
     ),
     Option(
+        "unexposed_services",
+        "list",
+        (
+            "Services that are never exposed, in whatever spelling and with whatever tags.",
+            (
+                "Sidecar proxies of Consul Connect are recognized and need not be listed. Its gateways cannot be told from other services: "
+                "the default has the names that Consul gives them, and gateways with other names belong here."
+            ),
+        ),
+        default=("mesh-gateway", "terminating-gateway", "ingress-gateway"),
+        elements="service",
+    ),
+    Option(
         "allow_loopback",
         "bool",
         ("Whether an instance may have a loopback address. That is the edge node itself, so it is refused outside of tests and single-node trials.",),

@@ -165,6 +165,8 @@ _NAME = r"""
 {{- if or (gt (len .Name) @NAME_LENGTH@) (not (regexMatch @NAME@ .Name)) }}
 {{- $why = "the name must be at most @NAME_LENGTH@ letters, digits, hyphens and underscores, with a letter or digit at both ends" }}
 {{- end }}"""
+_UNEXPOSED = r"""
+{{- if and (not $why) (eq (toLower .Name) @NAMES@) }}{{ $why = "the name is in unexposed_services" }}{{ end }}"""
 NAME_CHECK = _NAME.replace("@NAME_LENGTH@", str(NAME_LENGTH)).replace("@NAME@", f"`{NAME}`")
 
 # Instances of other data centres, from files that a process of its own keeps: a question to a data centre that is away is not answered, and consul-template
@@ -318,8 +320,20 @@ def host_claims(tag: str, settings: dict[str, t.Any], scope: Scope) -> str:
     """Gives host names to the services that have the tag; leaves $claims. The description's rules are about names below the public domain."""
     host_rules = _host_rules(settings) if scope.domain == settings["domain"] else ""
     return fill(
-        _CLAIMS, spelled=spellings(settings, tag), tag=tag, name_check=NAME_CHECK, skip=scope.skip, host_rules=host_rules, services=all_services(settings)
+        _CLAIMS,
+        spelled=spellings(settings, tag),
+        tag=tag,
+        name_check=name_check(settings),
+        skip=scope.skip,
+        host_rules=host_rules,
+        services=all_services(settings),
     )
+
+
+def name_check(settings: dict[str, t.Any]) -> str:
+    """Return the check of a service's name: its form, and whether it may be exposed at all."""
+    names = " ".join(f'"{name}"' for name in sorted({name.lower() for name in settings["unexposed_services"]}))
+    return NAME_CHECK + (fill(_UNEXPOSED, names=names) if names else "")
 
 
 def spellings(settings: dict[str, t.Any], tag: str = "") -> str:
@@ -334,7 +348,9 @@ def misspelled(tag: str, settings: dict[str, t.Any]) -> str:
 
 def host_owners(tag: str, settings: dict[str, t.Any]) -> str:
     """Which service with the tag has which host name, without reporting anything; leaves $owners."""
-    return fill(_OWNERS, spelled=spellings(settings, tag), tag=tag, name_check=NAME_CHECK, host_rules=_host_rules(settings), services=all_services(settings))
+    return fill(
+        _OWNERS, spelled=spellings(settings, tag), tag=tag, name_check=name_check(settings), host_rules=_host_rules(settings), services=all_services(settings)
+    )
 
 
 def certificate_of(settings: dict[str, t.Any]) -> str:

@@ -98,7 +98,26 @@ def near(values: t.Sequence[str]) -> st.SearchStrategy[str]:
     return st.builds(lambda value, more, first: more + value if first else value + more, st.sampled_from(values), st.sampled_from(NEARLY), st.booleans())
 
 
-WORDS = ("web", "shop", "db", "a", "x9", "http", "any", "tls", "consul", "http_web", "web-canary", "edge-unknown", "default", "localhost", "a_b", "a--b", "0")
+WORDS = (
+    "web",
+    "shop",
+    "db",
+    "a",
+    "x9",
+    "http",
+    "any",
+    "tls",
+    "consul",
+    "http_web",
+    "web-canary",
+    "edge-unknown",
+    "default",
+    "localhost",
+    "a_b",
+    "a--b",
+    "0",
+    "mesh-gateway",
+)
 PORT_TEXTS = (
     "20001",
     "20002",

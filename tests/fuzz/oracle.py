@@ -21,6 +21,8 @@ CLOSED_PORTS = frozenset({22, 53, 8098, 8099, 2375, 2376, 8300, 8301, 8302, 8500
 
 BAD_NAME = "the name must be at most 63 letters, digits, hyphens and underscores, with a letter or digit at both ends"
 NO_PORT = "no public port: set meta edge_port, or name the service NAME-PORT"
+UNEXPOSED = "the name is in unexposed_services"
+GATEWAYS = ("ingress-gateway", "mesh-gateway", "terminating-gateway")
 NOT_TCP = "not a TCP instance: it has tag udp, an id that ends in :udp, or meta registrator-protocol"
 SIDECAR = "a sidecar proxy of Consul Connect is never exposed"
 OWN = "this address and port belong to an edge itself"
@@ -34,6 +36,7 @@ REASONS = {
     NOT_TCP,
     OWN,
     SIDECAR,
+    UNEXPOSED,
     "edge_weight is 0",
     "in maintenance",
     "max_instances are already used",
@@ -324,6 +327,9 @@ class Oracle:
                 self.refuse(side, name, BAD_NAME)
                 continue
             label = name.lower()
+            if label in GATEWAYS:
+                self.refuse(side, name, UNEXPOSED)
+                continue
             host = f"{label}.{DOMAIN}"
             if self.settings.host_names and not any(fnmatch.fnmatchcase(host, pattern) for pattern in self.settings.host_names):
                 self.refuse(side, name, "the host name is not in host_names")
@@ -402,6 +408,8 @@ class Oracle:
         for name, instances in self.tagged("tcp").items():
             if not good_name(name):
                 self.refuse("tcp", name, BAD_NAME)
+            elif name.lower() in GATEWAYS:
+                self.refuse("tcp", name, UNEXPOSED)
             elif spelled[name.lower()] != name:
                 self.refuse("tcp", name, f"the name belongs to service {spelled[name.lower()]}")
             elif len(tagged) >= self.settings.max_services:

@@ -78,6 +78,7 @@ EVERYTHING = Catalogue(
         instance("loop", 2, tags=("tcp",), address=EDGE, port=20007, meta={"edge_port": "20007"}),
         instance("loop", 3, tags=("http", "tls", "tcp"), meta={"edge_port": "20007"}),
         instance("db-20008", tags=("tcp",)),
+        instance("mesh-gateway", tags=("http", "tls", "tcp"), meta={"edge_port": "20009"}),
         instance("DB-20008", tags=("tcp",), address=NETWORK.address(239, 1)),
     )
 )
@@ -230,6 +231,7 @@ SABOTAGE: dict[str, t.Callable[[str], str]] = {
     "the edge may be its own instance": instead("index $edges .Address", "false"),
     "a port of the edge may be an instance of it": without('(index $claimed (printf "%d" .Port))'),
     "a service that is not the edge's takes a port": instead("if not $foreign", "if true"),
+    "gateways are services": instead('"mesh-gateway" ', ""),
     "every spelling has the port": instead("(not $why) (ne $owner .Name)", "false"),
     "other spellings are not told": instead("and (ne $owner .Name) (or", "and false (or"),
     "weight 0 is no weight": instead('eq . "0"', "false"),

@@ -82,11 +82,11 @@ def agent(consul: Consul) -> t.Iterator[t.Callable[..., None]]:
 
     def register(name: str, port: int, **more: t.Any) -> None:
         consul.ask("PUT", "/v1/agent/service/register", {"Name": name, "ID": name, "Port": port, "Address": "192.0.2.1", "Tags": EVERY_TAG, **more})
-        ids.append(name)
+        ids.append(more.get("ID", name))
 
     yield register
     for name in ids:
-        consul.ask("PUT", f"/v1/agent/service/deregister/{name}")
+        consul.ask("PUT", f"/v1/agent/service/deregister/{name.replace(' ', '%20')}")
 
 
 def test_sidecars_are_never_exposed(consul: Consul, agent: t.Callable[..., None], render: Render, nginx: Nginx) -> None:
@@ -107,6 +107,21 @@ def test_sidecars_are_never_exposed(consul: Consul, agent: t.Callable[..., None]
         assert {reason for _, reason in rendered.skipped()} == {SIDECAR}
         assert not [line for line in rendered.text.split("\n") if "proxy." in line.partition("#")[0] or "front-door" in line.partition("#")[0]]
     assert tcp_side.line("shop")["servers"] == {"192.0.2.1:8001": 100}, "and its port is not the sidecar's, whose meta asks for it, too"
+
+
+@pytest.mark.parametrize("kind", ["mesh-gateway", "terminating-gateway", "ingress-gateway", "api-gateway"])
+def test_gateways_are_not_exposed(agent: t.Callable[..., None], render: Render, nginx: Nginx, kind: str) -> None:
+    """By the name that Consul gives them, in any spelling, or by the one that the operator lists: nothing else of them is seen."""
+    own_name = kind == "api-gateway"
+    names = ["south"] if own_name else [kind, kind.title()]
+    for number, name in enumerate(names):
+        agent(name, 8001 + number, ID=f"{name} {number}", Kind=kind, Meta={"edge_port": "9000"})
+    options = {"unexposed_services": ["South"]} if own_name else {}
+    http_side, tcp_side = render("http", **options), render("tcp", **options)
+    nginx.test(http_side.text, tcp_side.text)
+    for rendered in (http_side, tcp_side):
+        assert rendered.served() == set()
+        assert rendered.skipped() == {(name, "the name is in unexposed_services") for name in names}
 
 
 # -- the edge itself --------------------------------------------------------------------------------------------------------

@@ -202,6 +202,7 @@ REFUSED = [
     ("remote_services", [{"name": "a", "datacenter": "d"}, {"name": "a", "datacenter": "d"}], "remote_services[0] is the same service there"),
     ("remote_directory", "staging", "remote_directory: 'staging' is not allowed, it must be an absolute path"),
     ("edge_addresses", ["0.0.0.0"], "edge_addresses[0]: '0.0.0.0' is not allowed, it must be an address of the node itself"),
+    ("unexposed_services", ["a.b"], "unexposed_services[0]: 'a.b' is not allowed, it must be at most 63 letters, digits"),
     ("http_tag", "udp", "http_tag: 'udp' is not allowed, this tag marks instances that are reached over UDP"),
     ("tcp_tag", "udp", "tcp_tag: 'udp' is not allowed, this tag marks"),
     ("tls_tag", "udp", "tls_tag: 'udp' is not allowed, this tag marks"),

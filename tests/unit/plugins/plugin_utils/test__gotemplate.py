@@ -42,6 +42,7 @@ OPTIONS: dict[str, t.Any] = {
     "tcp_ports": [5432, "9000-9999"],
     "reserved_ports": [8500, 22],
     "backend_reserved_ports": [22],
+    "unexposed_services": ["Internal-Gateway", "ui"],
     "edge_addresses": ["192.0.2.10", "2001:db8::10"],
     "allow_loopback": True,
     "accept_warning": True,
