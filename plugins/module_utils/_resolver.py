@@ -40,6 +40,7 @@ RESOLVCONF_BASE = "/etc/resolvconf/resolv.conf.d/base"
 RESOLVCONF_TAIL = "/etc/resolvconf/resolv.conf.d/tail"
 RESOLVCONF_RECORDS = "/run/resolvconf/interface"
 OPENRESOLV_CONF = "/etc/resolvconf.conf"
+HOSTS = "/etc/hosts"
 
 #: Where a forwarder on this host (dnsmasq, alone or under NetworkManager) keeps the servers that it forwards to.
 FORWARDER_UPLINKS = ("/run/NetworkManager/no-stub-resolv.conf", "/run/dnsmasq/resolv.conf")
@@ -48,8 +49,15 @@ FORWARDER_ADDRESSES = ("127.0.0.1", "127.0.1.1", "::1")
 #: Addresses at which this host's own Consul agent answers: never an upstream of it.
 OWN_ADDRESSES = ("127.0.0.1", "::1")
 
-#: Programs that write /etc/resolv.conf by themselves.
-WRITERS = ("NetworkManager", "connmand", "dhclient", "dhcpcd", "pump", "udhcpc")
+#: Programs that write /etc/resolv.conf by themselves: network managers, DHCP clients, VPN clients.
+WRITERS = (
+    *("NetworkManager", "connmand", "wickedd", "dhclient", "dhcpcd", "pump", "udhcpc", "rdnssd"),
+    *("tailscaled", "openconnect", "vpnc", "vpnagentd", "warp-svc", "netbird", "nordvpnd", "mullvad-daemon"),
+)
+#: Programs that write it when their configuration says so. They are named when somebody wrote it.
+POSSIBLE_WRITERS = (*WRITERS, "charon", "cloud-init", "fortivpn", "openfortivpn", "openvpn", "pppd", "starter", "xl2tpd")
+#: How to make a writer leave the file alone, where one command does it.
+WRITER_REMEDIES = {"tailscaled": "run 'tailscale set --accept-dns=false'"}
 
 PACKAGES = {"resolvconf": "resolvconf", "resolved": "systemd-resolved"}
 
@@ -67,6 +75,8 @@ class Settings(t.NamedTuple):
     domain: str
     search: list[str]
     options: list[str]
+    #: The site's names by address, for reverse lookups: the agents answer with names of their own.
+    reverse_names: t.Mapping[str, str] = {}
 
 
 class Manager(t.NamedTuple):
@@ -258,8 +268,8 @@ def former_servers(system: System, state: t.Mapping[str, t.Any] | None, ours: t.
     return usable or list(state.get("upstreams", ()))
 
 
-def other_writers(system: System) -> list[str]:
-    """The running programs that would overwrite a plain /etc/resolv.conf."""
+def running(system: System, names: t.Collection[str]) -> set[str]:
+    """Return which of these programs run on the host itself."""
     own_space = _link_of(system.path("/proc/self/ns/pid"))
     found = set()
     for process in os.listdir(system.path("/proc")):
@@ -270,13 +280,45 @@ def other_writers(system: System) -> list[str]:
             except OSError:
                 continue
             # A DHCP client inside a container writes the file of that container.
-            if name in WRITERS and _link_of(system.path(f"/proc/{process}/ns/pid")) == own_space:
+            if name in names and _link_of(system.path(f"/proc/{process}/ns/pid")) == own_space:
                 found.add(name)
+    return found
+
+
+def other_writers(system: System) -> list[str]:
+    """Return the running programs that would overwrite a plain /etc/resolv.conf."""
+    found = running(system, WRITERS)
     if "NetworkManager" in found:
         settings = system.run(["NetworkManager", "--print-config"])[1].replace(" ", "").splitlines()
         if "dns=none" in settings or "rc-manager=unmanaged" in settings:
             found.remove("NetworkManager")
+    if "tailscaled" in found:
+        settings = system.run(["tailscale", "debug", "prefs"])[1].replace(" ", "").splitlines()
+        if '"CorpDNS":false,' in settings or '"CorpDNS":false' in settings:
+            found.remove("tailscaled")
     return sorted(found)
+
+
+def writer_remedies(writers: t.Iterable[str]) -> str:
+    """Return the commands that make these writers leave the file alone, for an error; empty without one."""
+    known = [WRITER_REMEDIES[name] for name in writers if name in WRITER_REMEDIES]
+    return "".join(f", {remedy}" for remedy in known)
+
+
+def overwritten(system: System, reason: str) -> str:
+    """Return the error for a file that somebody changed since this role wrote it: what it holds, and who may have done it."""
+    text = system.text(RESOLV_CONF)
+    comment = next((line.strip("#; \t") for line in text.splitlines() if line.startswith(("#", ";")) and line.strip("#; \t")), "")
+    suspects = sorted(running(system, POSSIBLE_WRITERS))
+    said = [
+        f"another program changed the resolver's configuration again during this run: {reason}",
+        f"{RESOLV_CONF} begins with '{comment[:120]}'" if comment and not text.startswith(HEADER) else "",
+        f"of the programs that may write it, {', '.join(suspects)} runs" if suspects else "none of the known writers runs",
+    ]
+    return (
+        f"{'; '.join(part for part in said if part)}: make it leave {RESOLV_CONF} alone{writer_remedies(suspects)},"
+        " or set resolvconf_dns_backend to resolvconf or resolved, which take in what it writes, and play again"
+    )
 
 
 def _link_of(path: str) -> str | None:
@@ -402,6 +444,12 @@ def wanted(system: System, manager: Manager, settings: Settings, site: Lines = N
     return entries
 
 
+def hosts_entry(system: System, names: t.Mapping[str, str]) -> dict[str, Entry]:
+    """Return what has to be in /etc/hosts, which libc and systemd-resolved read before they ask a server."""
+    lines = [f"{address} {name}" for address, name in names.items()]
+    return {HOSTS: _blocked(system, HOSTS, lines, first=False)} if lines or BEGIN in system.text(HOSTS) else {}
+
+
 def _blocked(system: System, path: str, lines: t.Sequence[str], *, first: bool) -> Entry:
     mode = system.read(path).mode if system.exists(path) else 0o644
     return Entry(text=with_block(system.text(path), lines, first=first), mode=mode)
@@ -409,7 +457,7 @@ def _blocked(system: System, path: str, lines: t.Sequence[str], *, first: bool) 
 
 def undone(system: System, backend: str) -> dict[str, Entry]:
     """What has to be where so that nothing of this role is left in the manager's own files (/etc/resolv.conf aside)."""
-    entries: dict[str, Entry] = {}
+    entries = hosts_entry(system, {})
     if backend == "resolved":
         entries.update({path: MISSING for path in (RESOLVED_DROP_IN, *_resolved.RETURN_FILES) if system.exists(path)})
     if backend == "resolvconf":

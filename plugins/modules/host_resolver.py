@@ -21,9 +21,10 @@ options:
     description:
       - V(present) points the resolver to O(servers).
       - V(remembered) only remembers what there is, for a task that installs a resolver's package afterwards, and names that package.
+      - V(verified) changes nothing, and fails when another program has changed what V(present) wrote.
       - V(absent) puts the resolver back as it was before the first V(present).
     type: str
-    choices: [present, remembered, absent]
+    choices: [present, remembered, verified, absent]
     default: present
   servers:
     description:
@@ -45,6 +46,11 @@ options:
     type: list
     elements: str
     default: []
+  reverse_names:
+    description:
+      - Names by address, as lines of C(/etc/hosts), for reverse lookups. An address may have several names, parted by blanks.
+    type: dict
+    default: {}
   backend:
     description:
       - What manages the resolver. V(auto) finds it out. V(file) is a plain C(/etc/resolv.conf) that nobody else writes.
@@ -129,11 +135,12 @@ from ansible_collections.trinode.platform.plugins.module_utils._hostfile import 
 from ansible_collections.trinode.platform.plugins.module_utils._resolver import Manager, ResolverError, Settings, System
 
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "state": {"type": "str", "choices": ["present", "remembered", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "remembered", "verified", "absent"], "default": "present"},
     "servers": {"type": "list", "elements": "str", "default": []},
     "domain": {"type": "str", "default": "consul"},
     "search": {"type": "list", "elements": "str", "default": []},
     "options": {"type": "list", "elements": "str", "default": []},
+    "reverse_names": {"type": "dict", "default": {}},
     "backend": {"type": "str", "choices": ["auto", "resolvconf", "resolved", "file"], "default": "auto"},
     "former_servers": {"type": "list", "elements": "str", "default": []},
     "proof_names": {"type": "list", "elements": "str", "default": []},
@@ -161,7 +168,14 @@ class HostResolver:
                     ipaddress.ip_address(server)
                 except ValueError as exc:
                     raise ResolverError(f"'{server}' in {key} is not an IP address; write the address of a name server") from exc
-        return Settings(self.params["servers"], self.params["domain"].strip("."), self.params["search"], self.params["options"])
+        for address in self.params["reverse_names"]:
+            try:
+                ipaddress.ip_address(address)
+            except ValueError as exc:
+                raise ResolverError(f"'{address}' in reverse_names is not an IP address; write '<address>: <name>'") from exc
+        names = {address: str(name) for address, name in self.params["reverse_names"].items()}
+        domain = self.params["domain"].strip(".")
+        return Settings(self.params["servers"], domain, self.params["search"], self.params["options"], names)
 
     def present(self) -> None:
         """Point the resolver to the servers."""
@@ -182,6 +196,7 @@ class HostResolver:
         site = _resolver.site_lines(self.system, state, manager)
         self._warn_of_rotate(_resolver.wanted_options(settings, site))
         entries.update(_resolver.wanted(self.system, manager, settings, site))
+        entries.update(_resolver.hosts_entry(self.system, settings.reverse_names))
         entries = self._differing(entries)
         self.result["reasons"] = [f"{path} differs" for path in entries]
         if not entries:
@@ -227,6 +242,23 @@ class HostResolver:
             if not self.module.check_mode:
                 self._keep_state(_resolver.remembered(self.system, self.params["servers"], self.params["former_servers"]))
 
+    def verified(self) -> None:
+        """Fail when somebody has changed the resolver since this role set it."""
+        settings = self.settings()
+        if self.state is None or not self.state["backend"]:
+            self.result["backend"] = ""
+            return
+        manager = Manager(self.state["backend"], _resolver.flavour_of(self.system))
+        self.result["backend"] = manager.backend
+        # In check mode the changes of this run were not made.
+        if self.module.check_mode:
+            return
+        site = _resolver.site_lines(self.system, self.state, manager)
+        changed = [f"{path} differs" for path in self._differing(_resolver.wanted(self.system, manager, settings, site))]
+        reason = ", ".join(changed) or _resolver.stale(self.system, manager, settings, site)
+        if reason:
+            raise ResolverError(_resolver.overwritten(self.system, reason))
+
     def absent(self) -> None:
         """Put the resolver back as it was."""
         self.result.update(backend=_resolver.detect(self.system).backend, added_backend="")
@@ -267,7 +299,8 @@ class HostResolver:
             )
 
     def _check_writers(self) -> None:
-        writers = ", ".join(_resolver.other_writers(self.system))
+        found = _resolver.other_writers(self.system)
+        writers = ", ".join(found)
         if not writers:
             return
         if self.params["backend"] == "file":
@@ -275,7 +308,8 @@ class HostResolver:
             return
         raise ResolverError(
             f"{_resolver.RESOLV_CONF} is a plain file and {writers} runs, which would overwrite it; set resolvconf_dns_backend to resolvconf,"
-            f" which takes in the servers of {writers}, or to file when {writers} is configured to leave the file alone"
+            f" which takes in the servers of {writers}{_resolver.writer_remedies(found)}, or set it to file when {writers} is"
+            " configured to leave the file alone"
         )
 
     def _differing(self, entries: t.Mapping[str, Entry]) -> dict[str, Entry]:
@@ -315,7 +349,7 @@ class HostResolver:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, required_if=[("state", "present", ["servers"])])
-    if module.params["state"] == "present" and not module.params["servers"]:
+    if module.params["state"] in ("present", "verified") and not module.params["servers"]:
         module.fail_json(msg=f"Host {platform.node()}: servers is empty; give at least one name server.")
     try:
         run = HostResolver(module)

@@ -145,6 +145,44 @@ def test_each_manager_of_the_resolver_serves_both_kinds_of_names(node: str, proo
         assert answer == "yes", f"{node}: {command}\n{lab.run(node, shown, check=False)}"
 
 
+CURRENT_SERVER = "busctl get-property org.freedesktop.resolve1 /org/freedesktop/resolve1 org.freedesktop.resolve1.Manager CurrentDNSServer"
+RESOLVED, LOOPBACK = "consul-2", "2 4 127 0 0 1"
+
+
+@pytest.mark.usefixtures("site")
+def test_systemd_resolved_returns_to_the_agent_of_its_host() -> None:
+    """While that was down, lookups went to another node, on which this one must not depend for longer."""
+    look = "getent ahostsv4 consul.service.dc1.consul"
+    lab.run(RESOLVED, "systemctl stop consul")
+    try:
+        assert lab.run(RESOLVED, f"{look} >/dev/null && {CURRENT_SERVER}").split(" ", 2)[2] != LOOPBACK
+    finally:
+        lab.run(RESOLVED, "systemctl start consul")
+    # It asks nobody before it has a question.
+    lab.wait_for(
+        lambda: LOOPBACK in lab.run(RESOLVED, f"{look} >/dev/null; {CURRENT_SERVER}"),
+        60,
+        "systemd-resolved asks the agent of its host again",
+        lambda: lab.journal(RESOLVED, "resolvconf-dns-return", "systemd-resolved"),
+    )
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize("setting", ["DNSSEC=yes", "DNSOverTLS=yes"])
+def test_settings_that_refuse_the_domain_are_named_before_anything_changes(installed: dict[str, str], inventory: Path, setting: str) -> None:
+    file, ours = "/etc/systemd/resolved.conf.d/site.conf", "/etc/systemd/resolved.conf.d/60-resolvconf-dns.conf"
+    before = lab.run(RESOLVED, f"cat {ours} | sha256sum; stat -c %Y {ours}")
+    lab.run(RESOLVED, f"printf '[Resolve]\\n{setting}\\n' > {file}")
+    try:
+        arguments = ["--tags", "resolvconf_dns", "--limit", RESOLVED]
+        result = lab.play("trinode.platform.site", *arguments, environment=installed, inventory=inventory)
+        assert result.status != 0 and f"{file}: {setting}" in result.output, result.output[-4000:]
+        assert "Nothing was changed" in result.output
+        assert lab.run(RESOLVED, f"cat {ours} | sha256sum; stat -c %Y {ours}") == before
+    finally:
+        lab.run(RESOLVED, f"rm {file}")
+
+
 @pytest.mark.usefixtures("site")
 def test_the_acceptance_passes(installed: dict[str, str], inventory: Path, tmp_path: Path) -> None:
     variables = {"acceptance_report_dir": str(tmp_path), "acceptance_keep_services": True}
