@@ -1,13 +1,18 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The services that faults are tried on, and callers of every kind that do not stop meanwhile: http over new and kept connections, TCP sessions, TLS that
-is passed through, and names, on every host and in a container of each; and containers that come and go."""
+"""The services that faults are tried on, and callers of every kind that do not stop meanwhile.
+
+They call over http, with new and with kept connections, a service that calls another one by name, and one that does not;
+they keep TCP sessions, use TLS that is passed through, and look names up on every host and in a container of each.
+Containers come and go.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import http.client
 import os
 import shlex
@@ -24,12 +29,18 @@ from fault_report import WRONG, Sample
 ECHO_PORT = 9998
 # By the end of its name, a service owns a port that others may want too.
 WEB, ECHO, TLS = "faultweb", f"faultecho-{ECHO_PORT}", "faulttls"
+#: The service that looks up and calls another one, at a fixed port, for each request.
+FRONT, BACK, BACK_PORT = "faultfront", "faultback", 18081
+EXPOSED = (WEB, FRONT, ECHO, TLS)
+SERVICES = (*EXPOSED, BACK)
 #: So many services more, of which nobody is asked: the guard looks at shares.
 OTHERS = [f"faultmore-{number}" for number in range(1, 7)]
 NAME = f"{WEB}.service.dc1.consul"
-#: Requests a second and edge, half of them over new connections. FAULT_RATE lowers it where callers and nodes share a weak machine.
+#: Requests a second and edge for the service that calls another one, half of them over new connections. FAULT_RATE lowers
+#: it where callers and nodes share a weak machine. The service that calls no other one gets a fifth of it.
 RATE = int(os.environ.get("FAULT_RATE", "100"))
-WORKERS = 5
+DIRECT_RATE = RATE / 5
+WORKERS, DIRECT_WORKERS = 8, 2
 TIMEOUT = 10
 CHURN_SECONDS = 4.0
 LINES, LINE_SECONDS = 10, 0.2
@@ -67,6 +78,11 @@ _RUN = "docker run -d -P --restart always"
 _CONTAINERS = {
     WEB: f"-l SERVICE_NAME={WEB} -l SERVICE_TAGS=http -e SAMPLE_VERSION={WEB} trinode/httpbackend:v1.0.0",
     ECHO: f"-l SERVICE_NAME={ECHO} -l SERVICE_TAGS=tcp -e SAMPLE_VERSION={ECHO} trinode/tcpfront:v1.0.0",
+    BACK: f"-p {BACK_PORT}:8081 -l SERVICE_NAME={BACK} -e SAMPLE_VERSION={BACK} trinode/httpbackend:v1.0.0",
+    # It waits as long for one instance as the edge does. Until a lost node has left the catalogue, a name may still have
+    # its address, and only that: so it looks the name up again for each try.
+    FRONT: f"-l SERVICE_NAME={FRONT} -l SERVICE_TAGS=http -e SAMPLE_VERSION={FRONT} -e BACKEND_TIMEOUT=0.4 -e BACKEND_TRIES=10"
+    f" -e BACKEND_URL=http://{BACK}.service.dc1.consul:{BACK_PORT} trinode/httpfront:v1.0.0",
     TLS: f"-l SERVICE_NAME={TLS} -l SERVICE_TAGS=tls -e SAMPLE_VERSION={TLS} -v {DIRECTORY}/tls:/tls:ro trinode/httpsfront:v1.0.0",
     "faultdns": f"-l SERVICE_IGNORE=true -v {DIRECTORY}:/watch trinode/httpbackend:v1.0.0 python3 /watch/probe.py /watch/container.log",
 }
@@ -163,7 +179,7 @@ def running(nodes: t.Iterable[str] = tuple(lab.NODES)) -> set[tuple[str, str]]:
     for node in nodes:
         for line in lab.run(node, _RUNNING).splitlines():
             name, _space, ports = line.partition(" ")
-            if _service_of(name) in (WEB, ECHO, TLS):
+            if _service_of(name) in SERVICES:
                 found |= {
                     (_service_of(name), f"{lab.NODES[node]}:{port.split(':')[1].split('->')[0]}") for port in ports.split(", ") if port.startswith("0.0.0.0:")
                 }
@@ -172,20 +188,20 @@ def running(nodes: t.Iterable[str] = tuple(lab.NODES)) -> set[tuple[str, str]]:
 
 def catalogue(node: str) -> set[tuple[str, str]]:
     """The same as Consul has it; that asks the leader."""
-    lines = lab.run(node, _HEALTH.replace("@SERVICES@", f"{WEB} {ECHO} {TLS}")).splitlines()
+    lines = lab.run(node, _HEALTH.replace("@SERVICES@", " ".join(SERVICES))).splitlines()
     return {(line.split()[0], line.split()[1]) for line in lines}
 
 
 def live(edge: str) -> set[tuple[str, str]]:
     """The same as the running nginx has it: its workers answer with the generation that is linked."""
-    lines = lab.run(edge, _LIVE % f"{WEB} {ECHO} {TLS}").splitlines()
+    lines = lab.run(edge, _LIVE % " ".join(EXPOSED)).splitlines()
     return {(line.split()[0], line.split()[1]) for line in lines}
 
 
 def edges_right(edges: t.Iterable[str] = lab.EDGES, nodes: t.Iterable[str] = tuple(lab.NODES)) -> bool:
     """Whether the edges send requests to what runs on these nodes, and to nothing else."""
-    wanted = running(nodes)
-    return {service for service, _where in wanted} == {WEB, ECHO, TLS} and all(live(edge) == wanted for edge in edges)
+    wanted = {(service, where) for service, where in running(nodes) if service in EXPOSED}
+    return {service for service, _where in wanted} == set(EXPOSED) and all(live(edge) == wanted for edge in edges)
 
 
 def all_right() -> bool:
@@ -214,24 +230,30 @@ def evidence() -> str:
 
 
 def judged(answer: http.client.HTTPResponse, service: str) -> str:
-    """What is wrong with an answer; empty when nothing is."""
+    """Return what is wrong with an answer; empty when nothing is."""
     body = answer.read().decode(errors="replace").strip()
     if answer.status != 200:
         return f"{answer.status} {body}"
-    return "" if f"version: {service}" in body else f"{WRONG}: {body}"
+    # The service that calls another one shows the answer that it got.
+    wanted = [service, BACK] if service == FRONT else [service]
+    return "" if all(f"version: {name}" in body for name in wanted) else f"{WRONG}: {body}"
 
 
 class Kept:
-    """Asks over one connection for as long as it is kept. One that was closed between two requests is opened again, as every client does; it is no failure."""
+    """Asks over one connection for as long as it is kept.
 
-    def __init__(self, address: str, port: int = 80) -> None:
+    One that was closed between two requests is opened again, as every client does; that is not a failure.
+    """
+
+    def __init__(self, address: str, port: int = 80, service: str = WEB) -> None:
         self.reopened = 0
+        self._service = service
         self._connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT)
 
     def _once(self) -> str:
         try:
-            self._connection.request("GET", "/", headers={"Host": f"{WEB}.{traffic.DOMAIN}"})
-            return judged(self._connection.getresponse(), WEB)
+            self._connection.request("GET", "/", headers={"Host": f"{self._service}.{traffic.DOMAIN}"})
+            return judged(self._connection.getresponse(), self._service)
         except BaseException:
             self._connection.close()
             raise
@@ -271,11 +293,13 @@ class Callers:
         self._tls = ssl.create_default_context(cadata=trust)
         self._threads = [threading.Thread(target=self._churn, daemon=True)]
         for edge, address in self.edges.items():
-            rate = RATE / 2 / WORKERS
-            self._threads += [self._thread(edge, "http new", rate, lambda address=address: self._ask_new(address)) for _ in range(WORKERS)]
-            kept = [Kept(address) for _ in range(WORKERS)]
-            self._kept += kept
-            self._threads += [self._thread(edge, "http kept", rate, one.ask) for one in kept]
+            for kind, service, rate, workers in (("front", FRONT, RATE, WORKERS), ("http", WEB, DIRECT_RATE, DIRECT_WORKERS)):
+                each = rate / 2 / workers
+                kept = [Kept(address, service=service) for _ in range(workers)]
+                self._kept += kept
+                self._threads += [self._thread(edge, f"{kind} kept", each, one.ask) for one in kept]
+                new = functools.partial(self._ask_new, address, service)
+                self._threads += [self._thread(edge, f"{kind} new", each, new) for _ in range(workers)]
             self._threads += [self._thread(edge, "tls", 5, lambda address=address: self._ask_tls(address))]
             self._threads += [threading.Thread(target=self._sessions, args=(edge, address), daemon=True) for _ in range(3)]
 
@@ -329,10 +353,11 @@ class Callers:
             due = max(due + 1 / rate, time.monotonic())
             self._stop.wait(max(0.0, due - time.monotonic()))
 
-    def _ask_new(self, address: str) -> str:
+    @staticmethod
+    def _ask_new(address: str, service: str) -> str:
         with contextlib.closing(http.client.HTTPConnection(address, 80, timeout=TIMEOUT)) as connection:
-            connection.request("GET", "/", headers={"Host": f"{WEB}.{traffic.DOMAIN}", "Connection": "close"})
-            return judged(connection.getresponse(), WEB)
+            connection.request("GET", "/", headers={"Host": f"{service}.{traffic.DOMAIN}", "Connection": "close"})
+            return judged(connection.getresponse(), service)
 
     def _ask_tls(self, address: str) -> str:
         name = f"{TLS}.{traffic.DOMAIN}"

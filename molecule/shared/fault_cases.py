@@ -16,15 +16,27 @@ import faults
 import lab
 import traffic
 from fault_report import Limit
-from fault_run import NOBODY_NOTICES, Case, Watch
+from fault_run import NOBODY_AT_THE_EDGE_NOTICES, NOBODY_NOTICES, Case, Watch
 
 EDGE, OTHER_EDGE = lab.EDGES
 PLAIN = "consul-3"
 NO_SESSION_CUT = (*NOBODY_NOTICES, Limit("tcp_cut", "=", 0))
-NAMES_ANSWER = (Limit("dns_failed", "=", 0),)
+#: Where the platform's names are gone, whoever calls by name fails.
+NAMES_ARE_GONE = (*NOBODY_AT_THE_EDGE_NOTICES, Limit("tcp_cut", "=", 0))
+# A question that was on its way to an agent when that was killed waits for the time-out of a second, and no longer.
+NAMES_ANSWER = (Limit("dns_failed", "=", 0), Limit("dns_slowest_s", "<=", 1.5))
 # Who was in the middle of a request to a node that falls silent waits for an answer that does not come; whoever asks later is served by the others.
 MAJORITY_SERVES = "the majority side serves: whoever asks 5 s later or more gets an answer; healing leaves no ghost"
-MAJORITY = (Limit("http_failed_later", "=", 0), Limit("http_failed_percent", "<=", 1.0))
+# A lost node makes no lookup on another one slow. Until it has left the catalogue, a name may still have its address, and
+# who got that waits for a connection; afterwards nobody who calls another service by name notices that it is away.
+NO_NAME_IS_SLOW = (Limit("dns_slow", "=", 0), Limit("front_late_trouble", "=", 0), Limit("front_slow_percent", "<=", 1.0))
+MAJORITY = (
+    Limit("http_failed_later", "=", 0),
+    Limit("http_failed_percent", "<=", 1.0),
+    Limit("front_failed_later", "=", 0),
+    Limit("front_failed_percent", "<=", 1.0),
+    Limit("dns_slow", "=", 0),
+)
 
 BASIC = (
     Case(
@@ -63,6 +75,8 @@ def let_go(*lost: str, edges: t.Sequence[str] = lab.EDGES) -> t.Callable[[Watch]
 NODE_LOST = (
     Limit("http_failed", "=", 0),
     Limit("http_slow_percent", "<=", 0.1),
+    Limit("front_failed", "=", 0),
+    *NO_NAME_IS_SLOW,
     Limit("edges_right_s", "<=", 15),
 )
 
@@ -111,7 +125,7 @@ NODES = (
         MAJORITY_SERVES,
         lambda: leading_node_cut("in", "out"),
         # Consul gives a silent node up after 10 s or so.
-        (*MAJORITY, Limit("edges_right_s", "<=", 20)),
+        (*MAJORITY, Limit("front_late_trouble", "=", 0), Limit("edges_right_s", "<=", 20)),
         lasts=30,
         away=(PLAIN,),
         during=let_go(PLAIN),
@@ -152,7 +166,8 @@ def keeps_state(watch: Watch) -> None:
     """Long after the last server went, the edges have their upstreams."""
 
     def look() -> bool:
-        return watch.since() > 40 and all({service for service, _where in callers.live(edge)} == {callers.WEB, callers.ECHO, callers.TLS} for edge in lab.EDGES)
+        kept = [{service for service, _where in callers.live(edge)} for edge in lab.EDGES]
+        return watch.since() > 40 and all(services == set(callers.EXPOSED) for services in kept)
 
     watch.wait("kept_state", look, 55, "the edges keep what they had")
 
@@ -173,7 +188,7 @@ PROCESSES = (
         "All Consul servers stopped for 60 s",
         "the edges keep the last good state, nothing is emptied, full recovery",
         faults.servers_stopped,
-        NO_SESSION_CUT,
+        NAMES_ARE_GONE,
         lasts=60,
         during=keeps_state,
     ),
@@ -318,7 +333,7 @@ CATALOGUE = (
         "All services deregistered at once",
         "the guard holds the edge until it is confirmed",
         faults.catalogue_wiped,
-        NO_SESSION_CUT,
+        NAMES_ARE_GONE,
         lasts=20,
         edges=(EDGE,),
         during=held_until_confirmed,

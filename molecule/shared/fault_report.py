@@ -17,12 +17,17 @@ SCHEMA = 1
 SLOW_SECONDS = 1.0
 #: A call that begins so long after the fault meets a platform that has noticed it.
 NOTICED_SECONDS = 5.0
+#: A call that begins so long after the loss of a node meets a catalogue and edges that have forgotten it.
+ALL_NOTICED_SECONDS = 15.0
 TROUBLES_KEPT = 40
 #: Begins the text of a problem when an answer came from the wrong service.
 WRONG = "wrong route"
 HTTP = ("http new", "http kept")
+#: The same for the service that looks up and calls another one for each request.
+FRONT = ("front new", "front kept")
 #: The lanes of a picture, and the kinds of calls in each.
 LANES = {
+    "http by name": FRONT,
     "http": HTTP,
     "tcp": ("tcp",),
     "tls": ("tls",),
@@ -106,26 +111,47 @@ def _count(samples: t.Sequence[Sample], name: str) -> dict[str, float]:
     }
 
 
-def figures(samples: t.Sequence[Sample], struck: float, since: float = -math.inf) -> dict[str, float]:
-    """The figures of all calls that began at ``since`` or later; times of trouble count from the moment of the fault.
+def figures(samples: t.Sequence[Sample], struck: float, since: float = -math.inf, away: t.Collection[str] = ()) -> dict[str, float]:
+    """Return the figures of all calls that began at ``since`` or later; times of trouble count from the fault.
 
-    A request counts as failed when no right answer came, as slow when it took longer than a second.
+    A request counts as failed when no right answer came, as slow when it took longer than a second. Slow lookups of nodes
+    that are away themselves are not counted.
     """
     counted = sorted((sample for sample in samples if sample.at >= since), key=lambda sample: sample.at)
     found: dict[str, float] = {}
-    for name, kinds in (("http", HTTP), ("tcp", ("tcp",)), ("tls", ("tls",)), ("dns_host", ("dns host",)), ("dns_container", ("dns container",))):
+    kinds_of = {
+        "http": HTTP,
+        "front": FRONT,
+        "tcp": ("tcp",),
+        "tls": ("tls",),
+        "dns_host": ("dns host",),
+        "dns_container": ("dns container",),
+    }
+    for name, kinds in kinds_of.items():
         found |= _count([sample for sample in counted if sample.kind in kinds], name)
     found["dns_failed"] = found["dns_host_failed"] + found["dns_container_failed"]
+    lookups = [sample for sample in counted if sample.kind.startswith("dns") and sample.where not in away]
+    found["dns_slow"] = sum(1 for sample in lookups if sample.slow)
+    found["dns_slowest_s"] = round(max((sample.took for sample in lookups), default=0.0), 3)
     found["http_wrong"] = sum(1 for sample in counted if sample.problem.startswith(WRONG))
-    found["http_failed_later"] = sum(1 for sample in counted if sample.problem and sample.kind in HTTP and sample.at > struck + NOTICED_SECONDS)
-    found["http_slow_percent"] = round(100 * found["http_slow"] / max(1, found["http_requests"]), 3)
-    found["http_failed_percent"] = round(100 * found["http_failed"] / max(1, found["http_requests"]), 3)
-    found["http_slowest_s"] = round(max((sample.took for sample in counted if sample.kind in HTTP), default=0.0), 3)
+    for name, kinds in (("http", HTTP), ("front", FRONT)):
+        calls = [sample for sample in counted if sample.kind in kinds]
+        later = [sample for sample in calls if sample.problem and sample.at > struck + NOTICED_SECONDS]
+        found[f"{name}_failed_later"] = len(later)
+        found[f"{name}_slow_percent"] = round(100 * found[f"{name}_slow"] / max(1, len(calls)), 3)
+        found[f"{name}_failed_percent"] = round(100 * found[f"{name}_failed"] / max(1, len(calls)), 3)
+        found[f"{name}_slowest_s"] = round(max((sample.took for sample in calls), default=0.0), 3)
     troubles = [sample for sample in counted if sample.trouble and not sample.kind.startswith("dns")]
     # Without trouble there is no last one: 0.
     found["last_trouble_s"] = round(max((sample.at + sample.took - struck for sample in troubles), default=0.0), 2)
     found["trouble_span_s"] = round(max((sample.at + sample.took for sample in troubles), default=0.0) - min((one.at for one in troubles), default=0.0), 2)
     return found
+
+
+def late_troubles(samples: t.Iterable[Sample], struck: float, ended: float) -> int:
+    """Return how many calls by name went wrong or were slow while the fault lasted, once the whole platform had noticed it."""
+    began = struck + ALL_NOTICED_SECONDS
+    return sum(1 for sample in samples if sample.kind in FRONT and sample.trouble and began < sample.at < ended)
 
 
 def lanes(samples: t.Iterable[Sample], begun: float, seconds: float) -> dict[str, list[list[int]]]:
@@ -252,8 +278,12 @@ _COLUMNS = {
     "http requests": "http_requests",
     "failed": "http_failed",
     "slower than 1 s": "http_slow",
+    "requests that call by name": "front_requests",
+    "of these failed": "front_failed",
+    "of these slower than 1 s": "front_slow",
     "tcp and tls failed": "stream_failed",
     "DNS failed": "dns_failed",
+    "DNS slower than 1 s": "dns_slow",
     "last trouble (s)": "last_trouble_s",
     "all right again (s)": "right_s",
 }

@@ -23,7 +23,9 @@ from fault_report import Limit, Record
 #: How long there is load before a fault and after everything is right again.
 QUIET_SECONDS = 5.0
 RIGHT_SECONDS = 180.0
-NOBODY_NOTICES = (Limit("http_failed", "=", 0), Limit("tcp_failed", "=", 0), Limit("tls_failed", "=", 0))
+#: For those who call no other service by name.
+NOBODY_AT_THE_EDGE_NOTICES = (Limit("http_failed", "=", 0), Limit("tcp_failed", "=", 0), Limit("tls_failed", "=", 0))
+NOBODY_NOTICES = (*NOBODY_AT_THE_EDGE_NOTICES, Limit("front_failed", "=", 0), Limit("front_slow_percent", "<=", 0.1))
 
 
 class Watch:
@@ -126,11 +128,13 @@ def _measured(record: Record, load: callers.Callers, watch: Watch, ended: float,
     samples = [sample for sample in load.samples if sample.at < ended] if case.only_while else load.samples
     record.seconds = round(load.ended - load.begun, 1)
     record.events = load.events
-    found = fault_report.figures(samples, watch.struck, watch.struck if case.only_while else -1.0)
+    found = fault_report.figures(samples, watch.struck, watch.struck if case.only_while else -1.0, case.away)
     sessions = [at for at in load.cut if not case.only_while or watch.struck <= at < ended]
+    found["front_late_trouble"] = fault_report.late_troubles(load.samples, watch.struck, ended)
     record.figures = {**found, "tcp_cut": len(sessions), "kept_reopened": load.reopened, **watch.figures}
     record.figures["http_per_second_and_edge"] = round(
-        sum(1 for sample in load.samples if sample.kind in fault_report.HTTP) / record.seconds / len(load.edges), 1
+        sum(1 for sample in load.samples if sample.kind in (*fault_report.HTTP, *fault_report.FRONT)) / record.seconds / len(load.edges),
+        1,
     )
     record.lanes = fault_report.lanes(load.samples, load.begun, record.seconds)
     record.troubles = fault_report.troubles(load.samples, load.begun)

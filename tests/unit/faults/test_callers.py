@@ -53,6 +53,15 @@ def test_a_new_connection_that_is_closed_is_a_failure() -> None:
         caller.ask()
 
 
+FRONT_GOOD = f"this is httpfrontservice, version: {callers.FRONT}, calling backendservice ok, its resp: [this is httpbackendservice, version: {callers.BACK} ]"
+
+
+@pytest.mark.parametrize(("text", "right"), [(FRONT_GOOD, True), (FRONT_GOOD.replace(callers.BACK, "other"), False)])
+def test_an_answer_is_right_when_the_service_behind_it_is(text: str, right: bool) -> None:
+    said = Kept("127.0.0.1", serve([answer(text)]), callers.FRONT).ask()
+    assert (said == "") is right and (right or said.startswith(WRONG))
+
+
 @pytest.mark.parametrize(
     ("given", "problem"),
     [

@@ -30,7 +30,7 @@ def test_those_of_make_test_are_of_every_kind() -> None:
 
 
 def test_every_limit_names_a_figure_that_is_measured() -> None:
-    measured = set(fault_report.figures([], 0.0)) | {"tcp_cut", "edges_right_s", "right_s"}
+    measured = set(fault_report.figures([], 0.0)) | {"tcp_cut", "edges_right_s", "right_s", "front_late_trouble"}
     for case in CASES:
         assert {limit.figure for limit in case.limits} <= measured, case.name
 

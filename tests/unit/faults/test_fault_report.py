@@ -56,6 +56,33 @@ def test_figures_of_a_part() -> None:
     assert found["http_requests"] == 3 and found["http_slow"] == 0
 
 
+def test_calls_of_a_service_that_calls_another_one_are_counted_by_themselves() -> None:
+    calls = [Sample("front new", "consul-1", 11.0, 2.0), Sample("front kept", "consul-1", 20.0, 0.1, "502")]
+    found = fault_report.figures([*SAMPLES, *calls], 10.0)
+    assert (found["front_requests"], found["front_failed"], found["front_slow"]) == (2, 1, 1)
+    assert (found["front_failed_later"], found["front_slow_percent"], found["front_slowest_s"]) == (1, 50.0, 2.0)
+    assert found["http_requests"] == 5 and found["last_trouble_s"] == 10.1
+
+
+def test_calls_by_name_are_judged_once_the_loss_of_a_node_was_noticed() -> None:
+    calls = [
+        Sample("front new", "consul-1", 24.9, 2.0),
+        Sample("front new", "consul-1", 25.1, 0.1),
+        Sample("front new", "consul-1", 26.0, 1.1),
+        Sample("front kept", "consul-2", 27.0, 0.1, "502"),
+        Sample("front kept", "consul-2", 40.1, 2.0),
+        Sample("http new", "consul-2", 30.0, 2.0),
+    ]
+    assert fault_report.late_troubles(calls, 10.0, 40.0) == 2
+
+
+def test_slow_lookups_count_but_for_those_of_a_node_that_is_away() -> None:
+    assert fault_report.figures(SAMPLES, 10.0)["dns_slow"] == 1
+    assert fault_report.figures(SAMPLES, 10.0)["dns_slowest_s"] == 5.0
+    away = fault_report.figures(SAMPLES, 10.0, away=("consul-3",))
+    assert (away["dns_slow"], away["dns_slowest_s"]) == (0, 0.0)
+
+
 def test_no_trouble() -> None:
     found = fault_report.figures([Sample("http new", "consul-1", 5.0, 0.01)], 10.0)
     assert found["last_trouble_s"] == 0 and found["trouble_span_s"] == 0 and found["http_slow_percent"] == 0
@@ -116,7 +143,7 @@ def test_the_files(tmp_path: Path) -> None:
     page = path.with_suffix(".html").read_text(encoding="utf-8")
     assert "<bad>" not in page and "<fault>" not in page and "A &lt;fault&gt;" in page
     table = path.with_suffix(".md").read_text(encoding="utf-8").splitlines()
-    assert table[2] == "| A &lt;fault> | 0 failed & nothing slow | 5 | 2 | 1 | 0 | 1 | 5.2 |  | no |"
+    assert table[2] == "| A &lt;fault> | 0 failed & nothing slow | 5 | 2 | 1 | 0 | 0 | 0 | 0 | 1 | 1 | 5.2 |  | no |"
     # Nothing is loaded from elsewhere; the one address is the name of SVG.
     assert set(re.findall(r"https?://[^\"' ]+", page)) == {"http://www.w3.org/2000/svg"}
     assert "src=" not in page and "<link" not in page and "<script" not in page
