@@ -1,14 +1,16 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names: questions per second and latencies through the host's resolver and from containers, as the platform installs it and with the caches that its
-roles can be told to use."""
+"""Names: questions per second and latencies through the host's resolver and from containers.
+
+As the platform installs it, with the caches that its roles can be told to use, and while another node is away.
+"""
 
 from __future__ import annotations
 
 import json
 
-from bench import images
+from bench import images, lost_node
 from bench.consul import Consul, External
 from bench.figures import Figure, Figures
 from bench.lab import LABEL, PROGRAMS, Lab, LabError, remove_instances, undo, wait_for
@@ -37,7 +39,7 @@ AGENT_FILE = "/etc/consul.d/consul.json"
 AGENT_COPY = f"{AGENT_FILE}.bench"
 AGENT_CACHE = {"dns_config": {"service_ttl": {"*": f"{CACHE_SECONDS}s"}, "use_cache": True, "cache_max_age": f"{CACHE_SECONDS}s"}}
 
-PARTS = ("plain", "cached")
+PARTS = ("plain", "lost", "cached")
 
 # Path -> what it is.
 PATHS = {
@@ -67,7 +69,7 @@ def _declared() -> tuple[Figure, ...]:
         Figure("resolved_hits_percent", "%", f"of {SECONDS} s of lookups on the host, how many systemd-resolved answers from its cache as the role sets it up"),
         Figure("cached_hits_percent", "%", "the same with `CacheFromLocalhost=yes`, as all of `cached` is measured"),
     ]
-    return tuple(rows)
+    return (*rows, *lost_node.declared())
 
 
 FIGURES = _declared()
@@ -245,6 +247,15 @@ class DnsBench:
         """As installed."""
         self.measure("plain")
 
+    def part_lost(self) -> None:
+        """While another node is away, next to the same with every node up."""
+        away = self.lab.nodes[0]
+        lookups = lost_node.Lookups(self.lab, self.node, away, NETWORK, NAME)
+        few = self.options.few
+        tails = lost_node.measure(lookups, self.outcome, few(lost_node.ROUNDS, 1), few(lost_node.COUNT, 100))
+        rows = [Row(f"{kind}, {state}", tails[state][kind], "platform" if state == "up" else "other") for kind in lost_node.KINDS for state in ("up", "away")]
+        self.outcome.panels.append(Panel("99th percentile with every node up, and with another one away", "ms", rows))
+
     def part_cached(self) -> None:
         """With every cache that the roles can be told to use."""
         self.options.say("the host under systemd-resolved, and agents that keep answers")
@@ -258,6 +269,8 @@ class DnsBench:
             ("Lookups, as fast as they get answers", "lookups/s", self.rates),
             (f"99th percentile of the latency at {RATE} lookups/s", "ms", self.latencies),
         ):
+            if not found:
+                continue
             rows = [
                 Row(f"{path}, {mode}", found[f"{path}, {mode}"], "other" if mode == "cached" else "platform")
                 for path in PATHS
@@ -271,7 +284,7 @@ def run(lab: Lab, options: Options) -> Outcome:
     """Run the suite, or some parts of it."""
     bench = DnsBench(lab, options)
     bench.outcome.settings.update(rounds=ROUNDS, seconds=SECONDS, rate=RATE, name=NAME, cached={"consul": AGENT_CACHE, "resolved": RESOLVED_CACHE})
-    parts = {"plain": bench.part_plain, "cached": bench.part_cached}
+    parts = {"plain": bench.part_plain, "lost": bench.part_lost, "cached": bench.part_cached}
     options.run(bench.set_up, parts, bench.tear_down)
     bench.report()
     return bench.outcome

@@ -74,4 +74,4 @@ def test_what_is_idle_is_what_the_roles_install() -> None:
 
 def test_the_settings_of_the_caches_are_those_of_an_extra_config() -> None:
     assert dns.AGENT_CACHE["dns_config"].keys() == {"service_ttl", "use_cache", "cache_max_age"}
-    assert {figure.name.rpartition("_")[2] for figure in dns.FIGURES} == {"qps", "ms", "percent"}
+    assert {figure.name.rpartition("_")[2] for figure in dns.FIGURES} == {"qps", "ms", "percent", "ratio", "slow"}
