@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import socketserver
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+
+_LONGEST_LINE = 8192
+_MOST_HEADERS = 100
 
 _HELP: dict[str, tuple[str, str]] = {
     "containers": ("gauge", "Running containers."),
@@ -62,24 +65,51 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
 
-def serve(metrics: Metrics, port: int) -> HTTPServer:
+class _Handler(socketserver.StreamRequestHandler):
+    """Answer one request. http.server would do it too, and keep a table of all HTML entities in memory."""
+
+    timeout = 5
+    server: _Server
+
+    def handle(self) -> None:
+        """Read the request and write the answer."""
+        try:
+            method, target = [*self.rfile.readline(_LONGEST_LINE).split(), b"", b""][:2]
+            for _line in range(_MOST_HEADERS):
+                if self.rfile.readline(_LONGEST_LINE) in (b"", b"\r\n", b"\n"):
+                    break
+            self.wfile.write(_answer(method, target, self.server.metrics))
+        except OSError:
+            # A client that is slow or gone costs itself only.
+            return
+
+
+class _Server(socketserver.TCPServer):
+    allow_reuse_address = True
+
+    def __init__(self, port: int, metrics: Metrics) -> None:
+        self.metrics = metrics
+        super().__init__(("127.0.0.1", port), _Handler)
+
+
+def _answer(method: bytes, target: bytes, metrics: Metrics) -> bytes:
+    if method not in (b"GET", b"HEAD"):
+        status, body = "405 Method Not Allowed", b"only GET\n"
+    elif target.split(b"?")[0] == b"/metrics":
+        status, body = "200 OK", metrics.text().encode()
+    else:
+        status, body = "404 Not Found", b"see /metrics\n"
+    lines = (
+        f"HTTP/1.0 {status}",
+        "Content-Type: text/plain; version=0.0.4; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    )
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == b"HEAD" else body)
+
+
+def serve(metrics: Metrics, port: int) -> socketserver.TCPServer:
     """Show the numbers on loopback; raises OSError when the port is taken."""
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = 5
-
-        def do_GET(self) -> None:
-            found = self.path.split("?")[0] == "/metrics"
-            body = metrics.text().encode() if found else b"see /metrics\n"
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_arguments: object) -> None:
-            """Scrapes are not worth a log line each."""
-
-    server = HTTPServer(("127.0.0.1", port), Handler)
+    server = _Server(port, metrics)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
