@@ -244,6 +244,28 @@ options:
         - Time after which no further instance is tried. Keeps a slow request from being repeated.
         type: str
         default: 10s
+      request_limit:
+        description:
+        - Requests of one client address that the edge works on at once, over all HTTP services; what is too much gets 429. V(0) sets no limit.
+        - A client that sends requests slowly, or never reads the answers, cannot take the edge from the others. The default is more than a hospital behind
+          one address has at once; connections without a request do not count.
+        - From V(0) to V(1000000).
+        type: int
+        default: 1000
+      connection_limit:
+        description:
+        - Connections that one client address has open at once to TCP services and to the TLS port, all together; another one is closed. V(0) sets no limit.
+        - From V(0) to V(1000000).
+        type: int
+        default: 2000
+      unlimited_networks:
+        description:
+        - Addresses and networks for which O(_input.request_limit), O(_input.connection_limit) and O(_input.rate_limit) do not count, such as a gateway
+          behind which thousands of clients are.
+        - They do not count for O(_input.trusted_proxies) either, but for the clients behind them, as far as these name them.
+        type: list
+        elements: str
+        default: []
       rate_limit:
         description:
         - Requests per second that one client address may send to one HTTP service; what is too much gets 429. V(0) sets no limit.

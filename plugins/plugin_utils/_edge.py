@@ -510,6 +510,46 @@ SCHEMA: tuple[Option, ...] = (
         default="10s",
     ),
     Option(
+        "request_limit",
+        "int",
+        (
+            ("Requests of one client address that the edge works on at once, over all HTTP services; what is too much gets 429. V(0) sets no limit."),
+            (
+                "A client that sends requests slowly, or never reads the answers, cannot take the edge from the others. "
+                "The default is more than a hospital behind one address has at once; connections without a request do not count."
+            ),
+        ),
+        default=1000,
+        minimum=0,
+        maximum=1000000,
+    ),
+    Option(
+        "connection_limit",
+        "int",
+        (
+            (
+                "Connections that one client address has open at once to TCP services and to the TLS port, all together; "
+                "another one is closed. V(0) sets no limit."
+            ),
+        ),
+        default=2000,
+        minimum=0,
+        maximum=1000000,
+    ),
+    Option(
+        "unlimited_networks",
+        "list",
+        (
+            (
+                "Addresses and networks for which O(_input.request_limit), O(_input.connection_limit) and O(_input.rate_limit) do not count, "
+                "such as a gateway behind which thousands of clients are."
+            ),
+            "They do not count for O(_input.trusted_proxies) either, but for the clients behind them, as far as these name them.",
+        ),
+        default=(),
+        elements="network",
+    ),
+    Option(
         "rate_limit",
         "int",
         (

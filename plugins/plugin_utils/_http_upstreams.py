@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ._edge import OWN_HEADERS, check_edge, size_in_bytes
+from ._edge_limits import http_limits, http_zones
 from ._gotemplate import (
     FALSE,
     FOREIGN,
@@ -69,7 +70,7 @@ map "$host $http_host" $edge_host {
 }
 @REQUEST_ID@
 @FORWARDED@
-@RATE@
+@ZONES@
 @LOG_FORMAT@"""
 
 _UNKNOWN = """\
@@ -83,13 +84,6 @@ server {
     access_log @ACCESS_LOG@;
     return 404;
 }"""
-
-# A client that is too fast at one service is still served by the others.
-_RATE = """\
-limit_req_zone "$binary_remote_addr $edge_service" zone=edge_rate:10m rate=@RATE@r/s;"""
-_RATE_LIMIT = """\
-    limit_req zone=edge_rate burst=@BURST@ nodelay;
-    limit_req_status 429;"""
 
 # Who may call what is for callers inside: a packet to a local address is taken from any network that finds a way to the node.
 _INSIDE = """\
@@ -385,7 +379,7 @@ server {
 @GUARD@
 @MORE@
     client_max_body_size @CLIENT_MAX_BODY_SIZE@;
-@RATE_LIMIT@
+@LIMITS@
 {{- if $canary }}
     set $edge_upstream "@PREFIX@http_{{ $label }}";
     if ($edge_canary_{{ $share }}) {
@@ -604,7 +598,7 @@ def _servers(settings: dict[str, t.Any], scope: Scope, real_ip: str) -> dict[str
     proxied = {
         "prefix": scope.prefix,
         "client_max_body_size": settings["client_max_body_size"],
-        "rate_limit": fill(_RATE_LIMIT, burst=settings["rate_limit_burst"]) if settings["rate_limit"] else "",
+        "limits": http_limits(settings, inside=bool(scope.skip)),
         "connect_timeout": settings["connect_timeout"],
         "only_connect_timeout": settings["only_connect_timeout"],
         # Canaries have the stable instances behind them, and these have nothing.
@@ -713,7 +707,7 @@ def http_template(edge: t.Any) -> str:
         upgrades="\n".join(f'    " {name}" {name};' for name in settings["upgrades"]),
         request_id=_REQUEST_ID_ACCEPT if settings["request_id"] == "accept" else _REQUEST_ID_GENERATE,
         forwarded=forwarded,
-        rate=fill(_RATE, rate=settings["rate_limit"]) if settings["rate_limit"] else "",
+        zones=http_zones(settings),
         log_format=_log_format(settings),
     )
     head, parts = [header], [common_defines("http", settings), _SHARES_BEGIN]

@@ -45,6 +45,8 @@ HTTP = {
         rf'    set \$edge_service "(?P<service>{NAME})";',
         r"    access_log /[A-Za-z0-9_./-]+ edge_http buffer=32k flush=1s;",
         r"    client_max_body_size 100m;",
+        r"    limit_conn edge_requests 1000;",
+        r"    limit_conn_status 429;",
         rf'    set \$edge_upstream "(?P<stable>{UPSTREAM})";',
         r"    (?P<open>if) \(\$edge_canary_(?P<share>[0-9]{1,3})\) {",
         r"    (?P<open>location) / {",
@@ -87,6 +89,7 @@ STREAM = {
     "upstream": UPSTREAM_LINES,
     "server": (
         rf"    listen (?P<listen>{LISTEN}) so_keepalive=on;",
+        r"    limit_conn edge_connections 2000;",
         rf"    proxy_pass (?P<pass>{UPSTREAM}|\$edge_tls_upstream);",
         rf"    proxy_(?:connect_timeout|timeout|next_upstream_timeout) {TIME};",
         r"    proxy_socket_keepalive on;",
