@@ -29,8 +29,9 @@ REMEDIES = (
     ('"stream" directive is duplicate', "there can be one stream block, and the edge brings it; take the other one out"),
     ('unknown directive "stream"', "the stream module is not loaded; install libnginx-mod-stream and keep modules-enabled included"),
     ("a duplicate default server", "the edge owns the default server of its port; take default_server out of the other listen line"),
+    ("duplicate listen options", "the edge sets the backlog of its port; take the options out of the other listen line"),
     ("directive is duplicate", "take it out of one place; the edge's own come from the role's variables nginx_worker_* and nginx_http_options"),
-    ("worker_connections are not enough", "raise worker_connections in the events block"),
+    ("worker_connections are not enough", "raise nginx_worker_connections, or worker_connections in the events block"),
     ("could not build server_names_hash", "raise it in nginx_http_options"),
 )
 
