@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "roles" / "consul_backup" / "files"), str(ROOT / "tests" / "render")]
@@ -111,3 +112,46 @@ def test_without_a_token_nothing_is_taken_and_the_reason_is_told(sites: t.Callab
     with pytest.raises(consul_backup.BackupError, match="Permission denied"):
         consul_backup.take(site.config)
     assert consul_backup.snapshots(site.config.directory) == []
+
+
+#: Secrets of the site's tokens: a new site gets the same ones, because they are on the control node.
+SECRETS = {"backup": "b0000000-0000-4000-8000-000000000001", "automation": "b0000000-0000-4000-8000-000000000002"}
+
+
+def guard(site: Site, directory: Path) -> consul_backup.Config:
+    """Give the site the tokens of the secure form, and return the program's configuration there."""
+    rules = yaml.safe_load((ROOT / "playbooks" / "vars" / "secure.yml").read_text(encoding="utf-8"))["platform_token_rules"]
+    files = {}
+    for name, secret in SECRETS.items():
+        policy = site.ask("/v1/acl/policy", {"Name": name, "Rules": rules[name]})
+        site.ask("/v1/acl/token", {"SecretID": secret, "Policies": [{"ID": policy["ID"]}]})
+        files[name] = directory / f"{name}.token"
+        files[name].write_text(f"{secret}\n", encoding="ascii")
+    return site.config._replace(token_file=str(files["backup"]), restored_token_file=str(files["automation"]))
+
+
+def test_the_tokens_of_the_secure_form_bring_a_new_server_back(sites: t.Callable[[str], Site], tmp_path: Path) -> None:
+    old = sites("old")
+    taken = consul_backup.take(guard(old, tmp_path), "by-hand")
+    old.agent.stop()
+
+    new = sites("new")
+    config = guard(new, tmp_path)
+    # The token of the backups sees no node, which must not look like a catalogue in which nothing is to be done.
+    with pytest.raises(consul_backup.BackupError, match=r"sees no node of the cluster.*consul_backup_restored_token_file"):
+        consul_backup.restore(config._replace(restored_token_file=""), taken["file"])
+    assert consul_backup.restore(config, taken["file"])["replaced_nodes"] == ["edge-under-test"]
+    poll("the agent takes a service", lambda: new.ask("/v1/agent/service/register", {"Name": "web", "Port": 81}) is None)
+    poll("the new server is in the catalogue", new.knows_itself)
+
+
+def test_a_token_that_may_only_read_is_told_what_it_lacks(sites: t.Callable[[str], Site], tmp_path: Path) -> None:
+    old = sites("old")
+    policy = old.ask("/v1/acl/policy", {"Name": "reader", "Rules": 'node_prefix "" { policy = "read" }'})
+    secret = old.ask("/v1/acl/token", {"Policies": [{"ID": policy["ID"]}]})["SecretID"]
+    taken = consul_backup.take(old.config, "by-hand")
+    old.agent.stop()
+    reader = tmp_path / "reader.token"
+    reader.write_text(secret, encoding="ascii")
+    with pytest.raises(consul_backup.BackupError, match=r"Permission denied.*node:write"):
+        consul_backup.restore(sites("new").config, taken["file"], str(reader))

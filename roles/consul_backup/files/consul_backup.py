@@ -51,6 +51,8 @@ class Config(t.NamedTuple):
     token_file: str = ""
     ca_file: str = ""
     timeout: int = 120
+    #: The token for what is left to do after a restore. Empty: the same as for the snapshot.
+    restored_token_file: str = ""
 
 
 def load(path: str) -> Config:
@@ -273,13 +275,30 @@ def restore(config: Config, path: str, token_file: str = "") -> dict[str, t.Any]
         description = check(path)
         consul.run("snapshot", "inspect", path)
         consul.run("snapshot", "restore", path)
-        consul = Consul(config._replace(token_file=token_file or config.token_file))
-        consul.wait_for_leader()
-        replaced = stale_nodes(consul.ask("/v1/catalog/nodes?consistent"), consul.ask("/v1/agent/members"))
-        for node in replaced:
-            # The agent of that name enters itself and its services anew.
-            consul.ask("/v1/catalog/deregister", {"Node": node})
-        return {"file": path, "replaced_nodes": replaced, **description}
+        consul = Consul(config._replace(token_file=token_file or config.restored_token_file or config.token_file))
+        try:
+            consul.wait_for_leader()
+            return {"file": path, "replaced_nodes": remove_stale_nodes(consul), **description}
+        except BackupError as error:
+            raise BackupError(
+                f"the snapshot is restored, but servers that are new stay refused: {error}. The tokens are those of the snapshot now: run the restore again"
+                " and name a file with one that has node:write and agent:read (consul_backup_restored_token_file, --token-file)"
+            ) from error
+
+
+def remove_stale_nodes(consul: Consul) -> list[str]:
+    """Remove the entries of replaced machines from the catalogue, and return their names.
+
+    Consul answers a token without rights with an empty list. A catalogue without a node, or without members, is such an answer.
+    """
+    catalogue, members = consul.ask("/v1/catalog/nodes?consistent"), consul.ask("/v1/agent/members")
+    if not catalogue or not members:
+        raise BackupError(f"the token of {consul.config.token_file or 'nobody'} sees no {'member' if catalogue else 'node'} of the cluster")
+    replaced = stale_nodes(catalogue, members)
+    for node in replaced:
+        # The agent of that name enters itself and its services anew.
+        consul.ask("/v1/catalog/deregister", {"Node": node})
+    return replaced
 
 
 def status(config: Config) -> dict[str, t.Any]:
