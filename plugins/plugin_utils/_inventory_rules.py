@@ -129,7 +129,8 @@ def server_problems(nodes: Sequence[Node], allow_single: bool) -> Iterator[Probl
             "",
             "servers",
             f"{count} Consul servers ({_listed(servers)}) survive no more failures than {count - 1} would, and can split in halves",
-            f"make it {count + 1} or {count - 1} in the group consul_servers; a host taken out can be in consul_clients",
+            f"make it {count + 1} or {count - 1} in the group consul_servers; a host taken out can be in consul_clients. While one server takes the place"
+            ' of another, run with -e \'{"preflight_tolerated": ["servers"]}\'',
         )
 
 

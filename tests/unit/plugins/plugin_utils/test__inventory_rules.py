@@ -58,6 +58,7 @@ def test_a_good_inventory_has_no_problem() -> None:
         (0, "The inventory has no Consul server; put an odd number of hosts, usually three, into the group consul_servers."),
         (1, "n1 is the only Consul server, so its loss is the loss of the platform; put three hosts"),
         (2, "2 Consul servers (n1 and n2) survive no more failures than 1 would, and can split in halves; make it 3 or 1"),
+        (4, 'While one server takes the place of another, run with -e \'{"preflight_tolerated": ["servers"]}\'.'),
         (4, "4 Consul servers (n1, n2, n3 and n4) survive no more failures than 3 would"),
     ],
 )
