@@ -204,7 +204,8 @@ def _network_problems(node: Node, facts: Mapping[str, t.Any], others: Mapping[st
                 node.host,
                 "docker_network",
                 f"{node.shown}: Docker's network {name} ({network}) covers {' and '.join(hidden)}, so that nothing there is reached from this host",
-                "give docker_daemon_dns_daemon_options a network that the site does not use, such as {bip: 10.200.0.1/24}, and default-address-pools"
+                "give docker_daemon_dns_daemon_options a network that the site does not use, such as {bip: 10.200.0.1/24}, and"
+                " default-address-pools; an engine in use takes it when it starts without running containers"
                 if name == "bridge"
                 else f"make it anew with a network that the site does not use (docker network rm {name})",
             )
