@@ -99,10 +99,25 @@ class ActionModule(ActionBase):
             )
         if report.problems:
             result["failed"] = True
+            tell_once(result)
         else:
             # One line that says what has been looked at, also without -v.
             result["_ansible_verbose_always"] = True
         return result
+
+
+def tell_once(result: dict[str, t.Any]) -> None:
+    """Leave the text of a failed result to the line of the error.
+
+    Ansible prints that and the result below it. The error keeps its line breaks whatever format the results have.
+    """
+    try:
+        from ansible.module_utils._internal._messages import ErrorSummary, Event
+    except ImportError:
+        return
+    text = str(result["msg"])
+    result["exception"] = ErrorSummary(event=Event(msg=text))
+    result["msg"] = f"{text.partition('.')[0]}, as listed."
 
 
 def _mapping(value: t.Any) -> Mapping[str, t.Any]:

@@ -35,6 +35,8 @@ class ActionModule(ActionBase):
         )
         try:
             store = loader_store(self._loader, args["directory"], bool(self._task.check_mode))
+            if args["state"] == "renewed":
+                store.require_begun()
             if args["state"] == "absent":
                 changed = store.remove(args["name"])
             else:

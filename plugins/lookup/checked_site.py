@@ -30,6 +30,10 @@ options:
     type: list
     elements: str
     default: []
+  secrets:
+    description: Whether the secrets of a secure site must be on this control node already. Those of a new site are made later in some playbooks.
+    type: bool
+    default: false
   confirm:
     description:
       - What the playbook does, when it destroys something. The caller must then name an inventory, and give the name of its datacenter in
@@ -68,5 +72,10 @@ class LookupModule(LookupBase):
         if terms:
             raise AnsibleLookupError(f"trinode.platform.checked_site: takes no terms, but got {terms}")
         self.set_options(direct=kwargs)
-        request = Request(self.get_option("rules") == "complete", self.get_option("needs"), self.get_option("confirm") or "")
+        request = Request(
+            complete=self.get_option("rules") == "complete",
+            secrets=self.get_option("secrets"),
+            confirm=self.get_option("confirm") or "",
+            needs=tuple(self.get_option("needs")),
+        )
         return [checked_file(request, variables or {}, self._templar, self._loader)]

@@ -31,6 +31,12 @@ options:
     type: str
     choices: [uuid, key, none]
     default: none
+  begin:
+    description:
+      - Whether to make the secret even when O(directory) has no secrets of a site yet. The playbooks of this collection set it to V(false), so that
+        a run from a machine without the secrets does not give a running cluster new ones. M(trinode.platform.site_secrets) makes the first one.
+    type: bool
+    default: true
 """
 
 EXAMPLES = r"""
@@ -60,9 +66,9 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, t.Any] | None = None, **kwargs: t.Any) -> list[str]:
         """Entry point of the lookup."""
         self.set_options(var_options=variables, direct=kwargs)
-        kind = self.get_option("kind")
+        kind, begin = self.get_option("kind"), self.get_option("begin")
         try:
             store = loader_store(self._loader, self.get_option("directory"), bool((variables or {}).get("ansible_check_mode")))
-            return [(store.get(name) or "") if kind == "none" else store.ensure(name, kind) for name in terms]
+            return [(store.get(name) or "") if kind == "none" else store.ensure(name, kind, begin) for name in terms]
         except SecretError as error:
             raise AnsibleLookupError(f"trinode.platform.secret: {error}") from error

@@ -20,6 +20,7 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules 
     inventory_problems,
     inventory_warnings,
 )
+from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_connection import connection_problems, failure
 from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_docker import docker_problems, docker_warnings, numbers
 from ansible_collections.trinode.platform.plugins.plugin_utils._tls_certificates import Checked
 
@@ -78,14 +79,6 @@ def _words(items: Sequence[str]) -> str:
     return " and ".join(", ".join(items).rsplit(", ", 1))
 
 
-def failure(result: Mapping[str, t.Any]) -> str:
-    """Why a task failed, in one line."""
-    parts = [str(result.get(key) or "") for key in ("msg", "module_stderr")]
-    text = ": ".join(" ".join(part.split()).rstrip(".") for part in parts if part.strip()) or "no answer"
-    text = text.removeprefix("Task failed: ")
-    return text if len(text) <= 400 else f"{text[:200]} ... {text[-195:]}"
-
-
 # --- one host ---------------------------------------------------------------------------------------------------------
 
 
@@ -96,21 +89,6 @@ def variable_problems(hosts: Mapping[str, Host]) -> list[Problem]:
         for one in host.variables.get("problems") or ():
             joined.setdefault((one["check"], one["message"], one["remedy"]), []).append(name)
     return [Problem(names[0], check, f"{_words(names)}: {message}", remedy) for (check, message, remedy), names in joined.items()]
-
-
-def connection_problem(host: str, result: Mapping[str, t.Any]) -> Problem | None:
-    """Why there are no facts of a host, when there are none."""
-    if result.get("facts"):
-        return None
-    reason = failure(result)
-    if result.get("unreachable"):
-        return Problem(host, "connection", f"{host} cannot be reached by Ansible: {reason}", "correct ansible_host, ansible_user or the network")
-    return Problem(
-        host,
-        "connection",
-        f"{host}: its state cannot be read: {reason}",
-        "see that Python 3.9 or later is installed there and that ansible_user may become root",
-    )
 
 
 def system_problems(node: Node, facts: Mapping[str, t.Any], settings: Settings) -> Iterator[Problem]:
@@ -414,9 +392,7 @@ def make_report(nodes: Sequence[Node], ports: Sequence[Port], hosts: Mapping[str
                 Problem(name, "duties", f"{name} takes part in the play but is no node of the platform", "put it into a group, or leave it out of the play")
             )
             continue
-        problem = connection_problem(name, host.facts)
-        if problem:
-            found.append(problem)
+        if not host.facts.get("facts"):
             report.unchecked.append(name)
             continue
         present.append((node, host))
@@ -426,6 +402,7 @@ def make_report(nodes: Sequence[Node], ports: Sequence[Port], hosts: Mapping[str
         found += docker_problems(node, facts, _others(node, nodes, settings))
         found += [port_problem(node, conflict) for conflict in host.facts.get("conflicts") or ()]
         report.warnings += [*resource_warnings(node, facts, settings), *docker_warnings(node, facts)]
+    found += connection_problems({name: host.facts for name, host in hosts.items() if name in report.unchecked})
     report.warnings += support_warnings([(node, host.facts["facts"]) for node, host in present])
     found += artifact_problems([(node, host.facts) for node, host in present], settings.mirror)
     found += _mesh_problems(report, nodes, ports, present, settings)

@@ -24,6 +24,9 @@ SUFFIX = ".txt"
 MARKER = "inventory.yml"
 MARKER_TEXT = "---\n# No hosts. Ansible reads this directory as a part of the inventory, and is content with this.\nall: {}\n"
 
+# A site that has one of these has its secrets here; what else is missing may be made.
+BEGINNING = ("consul_token_management", "consul_ca", "consul_gossip_key")
+
 KINDS: dict[str, Callable[[], str]] = {
     "uuid": lambda: str(uuid.uuid4()),
     # As `consul keygen` makes it.
@@ -79,11 +82,28 @@ class Store:
             self._write(path, value)
         return value
 
-    def ensure(self, name: str, kind: str) -> str:
-        """A secret, made when there is none yet. Of several that make it at once, the first one wins."""
+    def begun(self) -> bool:
+        """Return whether the secrets of a site are here."""
+        return any(os.path.exists(self.path(name)) for name in BEGINNING)
+
+    def require_begun(self) -> None:
+        """Refuse to make secrets in a directory that has none: the nodes may have those of a running cluster."""
+        if not self._dry and not self.begun():
+            raise SecretError(
+                f"{self.directory} has no secrets of this site, so none was made; bring the directory from the machine"
+                " or the backup that has it, or let site.yml (for all hosts, without --tags) make the first ones of a new site"
+            )
+
+    def ensure(self, name: str, kind: str, begin: bool = True) -> str:
+        """Return a secret, made when there is none yet. Of several that make it at once, the first one wins.
+
+        Without ``begin``, the first secret of a directory is not made.
+        """
         value = self.get(name)
         if value is not None:
             return value
+        if not begin:
+            self.require_begun()
         value = KINDS[kind]()
         if self._dry:
             return value

@@ -31,6 +31,7 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules 
 from ansible_collections.trinode.platform.plugins.plugin_utils._platform_nodes import GROUPS, platform_nodes
 from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Report, sentence
 from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import RoleSpec, load_roles
+from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import BEGINNING, SUFFIX
 from ansible_collections.trinode.platform.plugins.plugin_utils._variable_check import (
     ROLES,
     VariableCheck,
@@ -41,7 +42,7 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._variable_check i
 VARS = ROLES.parent / "playbooks" / "vars"
 SHARED = ROLES / "preflight" / "vars" / "main.yml"
 #: Checks that preflight_tolerated cannot turn into warnings.
-NEVER_TOLERATED = ("control_node", "security", "confirmation", "groups", "inventory", "limit")
+NEVER_TOLERATED = ("control_node", "security", "confirmation", "groups", "inventory", "limit", "secrets")
 STATUS = 2
 # Further variables whose value the rules need.
 _OTHERS = (
@@ -58,8 +59,9 @@ class Request(t.NamedTuple):
     """What a playbook asks for."""
 
     complete: bool
-    needs: Sequence[str]
+    secrets: bool
     confirm: str
+    needs: tuple[str, ...]
 
 
 class _Process:
@@ -67,7 +69,7 @@ class _Process:
 
     site: t.ClassVar[Site | None] = None
     security: t.ClassVar[str] = ""
-    passed: t.ClassVar[set[tuple[bool, str]]] = set()
+    passed: t.ClassVar[set[Request]] = set()
     # The datacenter that the caller named. Read without a host, so that one that the inventory names confirms nothing.
     confirmed: t.ClassVar[t.Any] = None
 
@@ -80,19 +82,18 @@ def checked_file(request: Request, variables: Mapping[str, t.Any], templar: t.An
     # A listing runs nothing, and often has no inventory.
     if any(context.CLIARGS.get(name) for name in _LISTING):
         return _file(rules.SECURE)
-    key = (request.complete, request.confirm)
     if variables.get("inventory_hostname") is None:
         _Process.confirmed = templar.template(variables.get("confirm_datacenter"))
         _end([*control_node_problems(), *_early_problems(request, variables)])
         return _file(_Process.security or rules.SECURE)
-    if key not in _Process.passed:
+    if request not in _Process.passed:
         if "hostvars" not in variables:
             raise AnsibleError("trinode.platform.checked_site: Ansible gives no hostvars here; use it in vars_files of a play only")
         # Kept, because later playbooks of the same call would see what earlier ones registered.
         site = _Process.site = _Process.site or Site(variables["groups"], variables["hostvars"], templar, loader)
         _end([*_call_problems(variables), *site.problems(request, _Process.confirmed)], site.tolerated())
         _Process.security = site.security()
-        _Process.passed.add(key)
+        _Process.passed.add(request)
     return _file(_Process.security)
 
 
@@ -201,8 +202,17 @@ class Site:
             datacenters = [str(own.get("platform_datacenter", "")) for own in self.values.values()]
             problem = rules.confirmation_problem(request.confirm, confirmed, datacenters)
             found += [problem] if problem else []
+        if request.secrets and self.security() == rules.SECURE:
+            found += self._secrets()
         order = {host: number for number, host in enumerate(["", *self.hosts])}
         return sorted(found, key=lambda one: order.get(one.host, 0))
+
+    def _secrets(self) -> Iterator[Problem]:
+        directory = self._first("platform_secrets_directory", "")
+        if not directory and self.hosts:
+            directory = os.path.join(str(self.raw[self.hosts[0]].get("inventory_dir") or ""), "secrets")
+        if not any(os.path.exists(os.path.join(directory, f"{name}{SUFFIX}")) for name in BEGINNING):
+            yield rules.secrets_problem(directory)
 
     def _security(self) -> list[Problem]:
         name = "platform_security"

@@ -155,6 +155,16 @@ def explicit_problem(action: str, sources: Sequence[str]) -> Problem:
     )
 
 
+def secrets_problem(directory: str) -> Problem:
+    """Return the problem of a playbook that needs the secrets of a secure site."""
+    return Problem(
+        "",
+        "secrets",
+        f"the secrets of this secure site are not on this machine ({directory})",
+        "bring the directory from the machine or the backup that has it (platform_secrets_directory)",
+    )
+
+
 def agreement_problems(values: Mapping[str, Mapping[str, t.Any]]) -> Iterator[Problem]:
     """Find site-wide variables that differ from host to host.
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 import pytest
@@ -61,7 +62,7 @@ def test_every_playbook_refuses_all_of_them_at_once(control: Control, playbook: 
 def test_each_mistake_is_one_sentence(control: Control, mistake: str) -> None:
     variables, text = MISTAKES[mistake]
     control.write(site(**variables))
-    outcome = control.play("rotate_tokens.yml")
+    outcome = control.play("backup.yml")
     outcome.refused("consul-1, consul-2 and consul-3: ", text)
     assert outcome.report.startswith("1 problem."), outcome.output
 
@@ -147,3 +148,25 @@ def test_the_inventories_of_the_project_pass(control: Control, inventory: str) -
     )
     assert "[ERROR]: Preflight found" not in outcome.output, outcome.output
     assert outcome.calls, outcome.output
+
+
+@pytest.mark.parametrize(
+    "playbook",
+    ["upgrade.yml", "acceptance.yml", "replace_registrator.yml", "rotate_tokens.yml", "rotate_gossip_key.yml", "renew_authority.yml", "renew_certificates.yml"],
+)
+def test_a_machine_without_the_secrets_makes_none(control: Control, playbook: str) -> None:
+    control.play(playbook).refused(f"The secrets of this secure site are not on this machine ({control.site}/secrets); bring the directory")
+    (control.site / "secrets").mkdir()
+    control.play(playbook, variables={"platform_secrets_directory": "/nowhere"}).refused("not on this machine (/nowhere)")
+    (control.site / "secrets" / "consul_ca.txt").write_text("x", encoding="utf-8")
+    assert "Preflight found 1 problem. Nothing was changed on any host. 1. The secrets" not in control.play(playbook, "--check").output
+
+
+def test_the_playbooks_make_no_first_secret_by_the_way() -> None:
+    """One action makes the first one, after it asked the agents; each lookup that makes secrets leaves that to it."""
+    making = 0
+    for path in (ROOT / "playbooks").rglob("*.yml"):
+        for call in re.findall(r"(?:lookup|query)\('trinode[.]platform[.]secret'.*?kind=[^)]*\)", path.read_text(encoding="utf-8"), re.DOTALL):
+            making += 1
+            assert call.endswith("begin=false)"), f"{path}: {call}"
+    assert making > 10

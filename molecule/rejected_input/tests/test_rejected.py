@@ -125,6 +125,14 @@ def test_a_resolver_without_name_servers() -> None:
         lab.run("consul-1", "cat /root/resolv.conf > /etc/resolv.conf")
 
 
+def test_a_forgotten_sudo_password() -> None:
+    lab.run("consul-2", "cp -a /etc/sudoers.d/ops /root/sudoers-ops && echo 'ops ALL=(ALL) ALL' > /etc/sudoers.d/ops")
+    try:
+        refused("consul-2 cannot be read: Missing sudo password", "call ansible-playbook with -K")
+    finally:
+        lab.run("consul-2", "cp -a /root/sudoers-ops /etc/sudoers.d/ops")
+
+
 def test_invalid_docker_settings() -> None:
     broken = '{"log-level": "warn",}'
     lab.run("consul-2", f"mkdir -p /etc/docker && echo '{broken}' > /etc/docker/daemon.json")

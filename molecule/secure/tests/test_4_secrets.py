@@ -91,3 +91,14 @@ def test_the_control_node_keeps_them_for_itself() -> None:
     assert (lab.SECRETS.stat().st_mode & 0o777) == 0o700
     for path in lab.SECRETS.glob("*.txt"):
         assert (path.stat().st_mode & 0o777) == 0o600, path
+
+
+@pytest.mark.parametrize("arguments", [[], ["--limit", "consul-2"], ["--tags", "registrator"], ["--tags", "consul_server"]], ids=str)
+def test_a_machine_without_the_secrets_gives_the_cluster_no_new_ones(arguments: list[str], tmp_path: Path) -> None:
+    """A copy of the inventory without its secrets: nothing is made there, and nothing is changed on the nodes."""
+    elsewhere = tmp_path / "secrets"
+    run = secure.play("site", *arguments, platform_secrets_directory=str(elsewhere))
+    assert run.status != 0
+    assert run.changed == 0, run.changes()
+    assert "bring the directory" in " ".join(run.output.split()), run.output[-3000:]
+    assert not elsewhere.exists(), sorted(elsewhere.iterdir())

@@ -279,7 +279,7 @@ def test_a_host_that_cannot_be_reached_spoils_nothing() -> None:
 def test_a_module_that_fails() -> None:
     found = hosts()
     found["n2"] = Host(facts={"failed": False, "msg": "not found.", "module_stderr": "sh: python9\n"})
-    assert only(report(found)).startswith("n2: its state cannot be read: not found: sh: python9; see that Python 3.9")
+    assert only(report(found)).startswith("n2 cannot be read: not found: sh: python9; see that Python 3.9")
     assert len(failure({"msg": "x" * 1000})) <= 400
     assert failure({}) == "no answer"
 

@@ -108,3 +108,15 @@ def test_with_a_vault_password_the_file_is_encrypted(tmp_path: Path) -> None:
     assert mode(store.path("a")) == 0o600
     with pytest.raises(SecretError, match="vault password"):
         without.get("a")
+
+
+def test_the_first_secret_is_not_made_by_the_way(tmp_path: Path) -> None:
+    """A machine without the secrets of a running cluster must not make new ones for it."""
+    store = Store(str(tmp_path / "secrets"), plain)
+    with pytest.raises(SecretError, match="has no secrets of this site, so none was made; bring the directory"):
+        store.ensure("consul_token_registrator", "uuid", begin=False)
+    assert not (tmp_path / "secrets").exists()
+    store.ensure("consul_token_management", "uuid")
+    assert store.ensure("consul_token_registrator", "uuid", begin=False)
+    # In check mode nothing is kept, so nothing is given to anybody.
+    assert Store(str(tmp_path / "other"), plain, dry=True).ensure("consul_token_dns", "uuid", begin=False)

@@ -1,0 +1,51 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make the first secret of a site, where no node has a cluster with other ones."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SecretError, loader_store
+from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import secrets_fault
+
+FIRST = "consul_token_management"
+AUTHORITY = "consul_ca"
+
+
+class ActionModule(ActionBase):
+    """Works on the control node; needs no connection."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_diff = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Entry point of the action."""
+        result: dict[str, t.Any] = super().run(tmp, task_vars or {})
+        _validation, args = self.validate_argument_spec(
+            argument_spec={
+                "directory": {"type": "path", "required": True},
+                "stages": {"type": "dict", "required": True},
+                "left_out": {"type": "list", "elements": "str", "default": []},
+                "own_authority": {"type": "bool", "default": False},
+                "lost": {"type": "bool", "default": False},
+            }
+        )
+        try:
+            store = loader_store(self._loader, args["directory"], bool(self._task.check_mode))
+            needed = [FIRST] if args["own_authority"] else [FIRST, AUTHORITY]
+            missing = [] if args["lost"] else [os.path.basename(store.path(name)) for name in needed if not os.path.exists(store.path(name))]
+            fault = secrets_fault(store.directory, args["stages"], missing, store.begun(), args["left_out"])
+            if fault:
+                return {**result, "failed": True, "msg": f"{fault}."}
+            changed = not os.path.exists(store.path(FIRST))
+            store.ensure(FIRST, "uuid")
+        except SecretError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        return {**result, "changed": changed}

@@ -1,0 +1,42 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a site may get its first secrets. Private to the collection, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+#: Stages at which an agent has keys, certificates and tokens of a cluster.
+SECURED = ("offer", "use", "require")
+
+
+def _words(items: Sequence[str]) -> str:
+    return " and ".join(", ".join(items).rsplit(", ", 1))
+
+
+def secrets_fault(directory: str, stages: Mapping[str, str], missing: Sequence[str], begun: bool, left_out: Sequence[str]) -> str:
+    """Return why the secrets do not fit the agents, with what to do; empty when they do.
+
+    Args:
+        directory: where the secrets are.
+        stages: how far each agent of this run is on its way to a secure cluster.
+        missing: the files without which new ones would be given to a running cluster.
+        begun: whether there are secrets at all.
+        left_out: hosts with an agent that are not part of this run.
+    """
+    secured = [host for host, stage in stages.items() if stage in SECURED]
+    if secured and missing:
+        what = f"has no {_words(missing)}" if begun else "has no secrets"
+        belong = "belong" if len(secured) > 1 else "belongs"
+        return (
+            f"{_words(secured)} {belong} to a secure cluster, and {directory} on this machine {what}; bring the directory from the"
+            " machine or the backup that has it (platform_secrets_directory). If it is lost: -e consul_acl_reset=true, as in"
+            ' "When something was lost" of docs/security.md. Nothing was changed'
+        )
+    if not begun and left_out:
+        return (
+            f"{directory} on this machine has no secrets yet, and {_words(left_out)} may have those of a running cluster; run site.yml once"
+            " for all hosts, without --limit, or bring the directory from the machine that has it. Nothing was changed"
+        )
+    return ""
