@@ -23,6 +23,7 @@ ROLE = ROOT / "roles" / "preflight"
 SOURCES = (
     "_control_node.py",
     "_inventory_rules.py",
+    "_preflight_connection.py",
     "_preflight_docker.py",
     "_preflight_report.py",
     "_site_rules.py",
