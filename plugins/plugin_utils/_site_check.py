@@ -20,6 +20,7 @@ from ansible.utils.display import Display
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes
 from ansible_collections.trinode.platform.plugins.plugin_utils import _site_rules as rules
 from ansible_collections.trinode.platform.plugins.plugin_utils._control_node import control_node_problems
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge import EdgeError, check_edge
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import (
     Names,
     Problem,
@@ -35,6 +36,7 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store imp
 from ansible_collections.trinode.platform.plugins.plugin_utils._variable_check import (
     ROLES,
     VariableCheck,
+    reason,
     role_defaults,
     shown,
 )
@@ -160,14 +162,13 @@ class Site:
         self._specs = [*load_roles(ROLES).values(), *(RoleSpec(name, options) for name, options in shared.items())]
         self._defaults = role_defaults(loader, self._specs)
         # A value may refer to what the playbooks define.
-        passed: dict[str, t.Any] = {}
+        self._passed: dict[str, t.Any] = {}
         for name in ("platform", rules.SECURE):
-            passed.update(loader.load_from_file(str(VARS / f"{name}.yml"), trusted_as_template=True) or {})
+            self._passed.update(loader.load_from_file(str(VARS / f"{name}.yml"), trusted_as_template=True) or {})
         self.hosts = list(dict.fromkeys(host for group in GROUPS for host in groups.get(group) or ()))
         self.raw = {host: hostvars.raw_get(host) for host in self.hosts}
-        self._templars = {
-            host: templar.copy_with_new_env(available_variables={**self._defaults, **passed, **raw, "hostvars": hostvars}) for host, raw in self.raw.items()
-        }
+        given = {**self._defaults, **self._passed}
+        self._templars = {host: templar.copy_with_new_env(available_variables={**given, **raw, "hostvars": hostvars}) for host, raw in self.raw.items()}
         self.values: dict[str, dict[str, t.Any]] = {}
         self.failed: dict[str, dict[str, str]] = {}
         for host in self.hosts:
@@ -202,10 +203,27 @@ class Site:
             datacenters = [str(own.get("platform_datacenter", "")) for own in self.values.values()]
             problem = rules.confirmation_problem(request.confirm, confirmed, datacenters)
             found += [problem] if problem else []
+        if request.complete and not found:
+            # It is made of everything that was checked so far.
+            found += self._edge()
         if request.secrets and self.security() == rules.SECURE:
             found += self._secrets()
         order = {host: number for number, host in enumerate(["", *self.hosts])}
         return sorted(found, key=lambda one: order.get(one.host, 0))
+
+    def _edge(self) -> list[Problem]:
+        """Return what is wrong with the description of the edge, each problem once for all hosts that have it."""
+        joined: dict[str, list[str]] = {}
+        for host in self.hosts:
+            try:
+                if host in self._templars[host].template(self._passed["platform_nginx_hosts"]):
+                    check_edge(self._templars[host].template(self._passed["platform_edge_description"]))
+            except EdgeError as error:
+                for text in error.errors:
+                    joined.setdefault(f"platform_edge is wrong: {text}", []).append(host)
+            except AnsibleError as error:
+                joined.setdefault(f"platform_edge cannot be evaluated: {reason(error)}", []).append(host)
+        return [Problem(hosts[0], "edge", f"{rules.words(hosts)}: {text}", "correct platform_edge") for text, hosts in joined.items()]
 
     def _secrets(self) -> Iterator[Problem]:
         directory = self._first("platform_secrets_directory", "")
