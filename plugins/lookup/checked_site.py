@@ -31,9 +31,12 @@ options:
     elements: str
     default: []
   secrets:
-    description: Whether the secrets of a secure site must be on this control node already. Those of a new site are made later in some playbooks.
-    type: bool
-    default: false
+    description:
+      - Whether the secrets of a secure site must be on this control node. V(needed) requires them, V(made) requires them only when the tags of
+        the run leave out what makes them, and V(none) does not.
+    type: str
+    choices: [none, made, needed]
+    default: none
   confirm:
     description:
       - What the playbook does, when it destroys something. The caller must then name an inventory, and give the name of its datacenter in

@@ -61,7 +61,7 @@ class Request(t.NamedTuple):
     """What a playbook asks for."""
 
     complete: bool
-    secrets: bool
+    secrets: str
     confirm: str
     needs: tuple[str, ...]
 
@@ -93,7 +93,7 @@ def checked_file(request: Request, variables: Mapping[str, t.Any], templar: t.An
             raise AnsibleError("trinode.platform.checked_site: Ansible gives no hostvars here; use it in vars_files of a play only")
         # Kept, because later playbooks of the same call would see what earlier ones registered.
         site = _Process.site = _Process.site or Site(variables["groups"], variables["hostvars"], templar, loader)
-        _end([*_call_problems(variables), *site.problems(request, _Process.confirmed)], site.tolerated())
+        _end([*_call_problems(variables), *site.problems(request, _Process.confirmed, _needs_secrets(request, variables))], site.tolerated())
         _Process.security = site.security()
         _Process.passed.add(request)
     return _file(_Process.security)
@@ -149,6 +149,12 @@ def _early_problems(request: Request, variables: Mapping[str, t.Any]) -> list[Pr
     return found
 
 
+def _needs_secrets(request: Request, variables: Mapping[str, t.Any]) -> bool:
+    if request.secrets == "made":
+        return rules.uses_secrets(variables.get("ansible_run_tags") or (), variables.get("ansible_skip_tags") or ())
+    return request.secrets == "needed"
+
+
 def _limit(variables: Mapping[str, t.Any]) -> str:
     return str(variables.get("ansible_limit") or "")
 
@@ -196,7 +202,7 @@ class Site:
         """Return the checks whose problems only warn."""
         return [str(one) for one in self._first("preflight_tolerated", [])]
 
-    def problems(self, request: Request, confirmed: t.Any) -> list[Problem]:
+    def problems(self, request: Request, confirmed: t.Any, needs_secrets: bool) -> list[Problem]:
         """Return everything that is wrong, the problems of the whole site first."""
         found = [*self._security(), *self._variables(), *self._rules(request.complete)]
         if request.confirm:
@@ -206,7 +212,7 @@ class Site:
         if request.complete and not found:
             # It is made of everything that was checked so far.
             found += self._edge()
-        if request.secrets and self.security() == rules.SECURE:
+        if needs_secrets and self.security() == rules.SECURE:
             found += self._secrets()
         order = {host: number for number, host in enumerate(["", *self.hosts])}
         return sorted(found, key=lambda one: order.get(one.host, 0))

@@ -155,6 +155,15 @@ def explicit_problem(action: str, sources: Sequence[str]) -> Problem:
     )
 
 
+def uses_secrets(run: Sequence[str], skip: Sequence[str]) -> bool:
+    """Return whether the tags of a run leave out what makes the secrets, but not what uses them."""
+    making = {"consul_server"}
+    using = {f"{role}{part}" for role in ("registrator", "consul_template") for part in ("", "_install", "_configure")} | {"edge"}
+    every = {"all", "tagged"} & {*run} or not run
+    made = (every or making & {*run}) and not making & {*skip}
+    return not made and bool(every or using & {*run})
+
+
 def secrets_problem(directory: str) -> Problem:
     """Return the problem of a playbook that needs the secrets of a secure site."""
     return Problem(

@@ -162,6 +162,11 @@ def test_a_machine_without_the_secrets_makes_none(control: Control, playbook: st
     assert "Preflight found 1 problem. Nothing was changed on any host. 1. The secrets" not in control.play(playbook, "--check").output
 
 
+@pytest.mark.parametrize("arguments", [["--tags", "registrator"], ["--tags", "edge"], ["--skip-tags", "consul_server"]], ids=" ".join)
+def test_a_part_of_a_run_makes_no_secrets(control: Control, arguments: list[str]) -> None:
+    control.play("site.yml", *arguments).refused("The secrets of this secure site are not on this machine")
+
+
 def test_the_playbooks_make_no_first_secret_by_the_way() -> None:
     """One action makes the first one, after it asked the agents; each lookup that makes secrets leaves that to it."""
     making = 0

@@ -125,3 +125,22 @@ def test_site_wide_variables_agree() -> None:
     assert texts(rules.agreement_problems(values)) == [
         "platform_domain differs from host to host: 'consul' on a and b; no value on c; set it once, in group_vars/all.yml."
     ]
+
+
+@pytest.mark.parametrize(
+    ("run", "skip", "expected"),
+    [
+        (["all"], [], False),
+        ([], [], False),
+        (["preflight"], [], False),
+        (["consul_server"], [], False),
+        (["registrator", "consul_server"], [], False),
+        (["docker_daemon_dns"], [], False),
+        (["edge"], [], True),
+        (["registrator_configure"], [], True),
+        (["all"], ["consul_server"], True),
+        (["all"], ["preflight"], False),
+    ],
+)
+def test_tags_that_use_secrets_and_make_none(run: list[str], skip: list[str], expected: bool) -> None:
+    assert rules.uses_secrets(run, skip) is expected
