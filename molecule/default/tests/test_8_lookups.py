@@ -68,6 +68,41 @@ def test_an_agent_that_is_down_slows_down_no_lookup_of_its_node(node: str) -> No
         assert lookups.troubles(lookups.ask(node, COUNT)) == []
 
 
+# Answers every question for an IPv4 address after 1.5 s, as a name of the world may take that nobody asked for lately.
+SLOW_SERVER = r"""
+import socket, threading, time
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("0.0.0.0", 53))
+def answer(question, asker):
+    end = question.index(b"\0", 12) + 5
+    found = question[end - 4 : end - 2] == b"\0\1"
+    time.sleep(1.5)
+    head = question[:2] + b"\x81\x80\0\1\0" + bytes([found]) + bytes(4)
+    record = b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\x0a\0\0\1" if found else b""
+    server.sendto(head + question[12:end] + record, asker)
+while True:
+    threading.Thread(target=answer, args=server.recvfrom(2048)).start()
+"""
+
+
+@pytest.mark.parametrize("network", ["bridge", lookups.NETWORK])
+def test_a_name_that_takes_longer_than_a_second_is_found_in_containers(network: str) -> None:
+    """With musl too, which gives all its tries together the time that glibc gives one."""
+    node, name = OTHERS[0], "slow.hospital.example"
+    start = f"docker run -d --name lookups-slow --user 0 --network {network} --entrypoint python3 {lookups.GLIBC}"
+    lab.run(node, f"{start} -c {shlex.quote(SLOW_SERVER)} >/dev/null")
+    try:
+        found = json.loads(lab.run(node, "docker inspect lookups-slow"))[0]["NetworkSettings"]["Networks"][network]
+        ask = f"docker run --rm --network {network} --dns {found['IPAddress']}"
+        program = f"import socket; print(socket.gethostbyname('{name}'))"
+        # The server may still be starting; what it answers too late for one of them is not found by asking again.
+        glibc = f'{ask} --entrypoint python3 {lookups.GLIBC} -c "{program}"'
+        lab.wait_for(lambda: lab.run(node, glibc, check=False) == "10.0.0.1", 30, "glibc finds the name")
+        assert lab.run(node, f"{ask} {lookups.MUSL} {name}", check=False) == f"{name} 10.0.0.1"
+    finally:
+        lab.run(node, "docker rm -f lookups-slow >/dev/null")
+
+
 REVERSE = "import socket, sys; print(socket.gethostbyaddr(sys.argv[1])[0])"
 
 
