@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 # A registration that carries this key in its meta belongs to this engine; all others are somebody else's.
@@ -135,6 +136,11 @@ class Registration:
     def mark(self) -> str:
         """Return a short fingerprint of what the agent does not give back in a comparable form: the checks, and tags
         that others may change."""
+        return self._mark
+
+    @cached_property
+    def _mark(self) -> str:
+        # Every comparison needs it of every service.
         stable: list[Any] = [{key: value for key, value in check.items() if key != "Status"} for check in self.checks]
         if self.tag_override:
             stable.append(self.tags)
