@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -119,14 +120,19 @@ def test_a_header_is_limited_in_time_and_size(site: Site) -> None:
     """With what the role sets: nginx itself would wait a minute."""
 
     def answer(header: str) -> bytes:
-        with socket.create_connection(("127.0.0.1", site.edge.http_port), 30) as connection:
+        text = b""
+        edge = socket.create_connection(("127.0.0.1", site.edge.http_port), 30)
+        # A connection that is given up is reset.
+        with edge as connection, contextlib.suppress(ConnectionError):
             connection.sendall(f"GET / HTTP/1.1\r\nHost: old.{DOMAIN}\r\n{header}".encode())
-            return b"".join(iter(lambda: connection.recv(4096), b""))
+            while data := connection.recv(4096):
+                text += data
+        return text
 
-    assert answer(f"Cookie: {'x' * 7000}\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
-    assert answer(f"Cookie: {'x' * 9000}\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 400 ")
-    assert answer("".join(f"X-{number}: {'x' * 4000}\r\n" for number in range(9)) + "\r\n").startswith(b"HTTP/1.1 400 ")
-    # No answer, and the end before the 30 s of this caller.
+    assert answer(f"Cookie: {'x' * 48000}\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert answer(f"Cookie: {'x' * 66000}\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    many = answer("".join(f"X-{number}: {'x' * 40000}\r\n" for number in range(9)) + "\r\n")
+    assert not many or many.startswith(b"HTTP/1.1 400 ")
     assert answer("X-Slow: ") == b""
 
 
