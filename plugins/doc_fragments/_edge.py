@@ -150,8 +150,7 @@ options:
         description:
         - How long a connection to the only instance of a service may take.
         - 'Longer than one second, after which a kernel sends a lost packet again: a lost packet, or an instance that accepts no connection for a moment,
-          is a wait and not an error. Connections on O(_input.tls_port) that are passed through are limited by it as long as no service there has a second
-          instance.'
+          is a wait and not an error. On O(_input.tls_port), where there is one limit for all names, an only instance is tried up to three times instead.'
         type: str
         default: 2s
       read_timeout:

@@ -201,7 +201,6 @@ server {
 
 _TLS = r"""
 {{- $sni := sprig_dict }}
-{{- $several := false }}
 {{- $asked := 0 }}
 @CLAIMS@
 {{- range $label, $name := $claims }}
@@ -241,7 +240,6 @@ _TLS = r"""
 {{- template "skip" (sprig_dict "kind" "skipped" "side" "tcp" "service" $name "host" $host "port" @TLS_PORT@ "reason" "no usable instance") }}
 {{- else }}
 {{- $_ := sprig_set $sni $label $name }}
-{{- if gt @TOTAL@ 1 }}{{ $several = true }}{{ end }}
 {{- $upstream := printf "tls_%s" $label }}
 {{- $report := sprig_dict "kind" "served" "side" "tcp" "service" $name "host" $host "port" @TLS_PORT@ "upstream" $upstream "instances" (len $servers) }}
 @REPORT@
@@ -264,7 +262,7 @@ server {
     ssl_preread on;
     preread_timeout @PREREAD_TIMEOUT@;
     proxy_pass $edge_tls_upstream;
-    proxy_connect_timeout {{ if $several }}@CONNECT_TIMEOUT@{{ else }}@ONLY_CONNECT_TIMEOUT@{{ end }};
+    proxy_connect_timeout @CONNECT_TIMEOUT@;
 @SERVER@
 }
 {{- end }}"""
@@ -297,7 +295,7 @@ server {
     ssl_preread on;
     preread_timeout @PREREAD_TIMEOUT@;
     proxy_pass $edge_passed_upstream;
-    proxy_connect_timeout {{ if $several }}@CONNECT_TIMEOUT@{{ else }}@ONLY_CONNECT_TIMEOUT@{{ end }};
+    proxy_connect_timeout @CONNECT_TIMEOUT@;
 @SERVER@
 }
 {{- end }}
@@ -368,6 +366,22 @@ upstream {{ $upstream }} {
 @SPARE_SERVERS@
 }"""
 
+# nginx has one time limit for all names of the TLS port, and it is for those with several instances. So an only instance is listed three times: each try
+# sends a first packet of its own, before the kernel would send the lost one again.
+_TLS_UPSTREAM = r"""
+{{- if eq @TOTAL@ 1 }}
+upstream {{ $upstream }} {
+    zone {{ $upstream }} 64k;
+{{- range $server, $_ := $servers }}
+    server {{ $server }} max_fails=0 fail_timeout=@FAIL_TIMEOUT@;
+    server {{ $server }} max_fails=0 fail_timeout=@FAIL_TIMEOUT@;
+    server {{ $server }} max_fails=0 fail_timeout=@FAIL_TIMEOUT@;
+{{- end }}
+}
+{{- else }}
+@UPSTREAM@
+{{- end }}"""
+
 # Instances of another data centre for the time when none here answers: nginx's word for such a server is "backup".
 _SAME_PLACE = '{{ $why = "another instance of the service has this address and port" }}'
 _PORT_SPARE = r"""{{- if $spare }}
@@ -423,7 +437,7 @@ _TLS_SERVICE_ENDED = r"""
 def _tls_servers(settings: dict[str, t.Any], server: str, tls_listen: str) -> str:
     """What answers on the TLS port."""
     common = {"domain": settings["domain"], "preread_timeout": settings["preread_timeout"], "server": server, "tls_listen": tls_listen}
-    common |= {"connect_timeout": settings["connect_timeout"], "only_connect_timeout": settings["only_connect_timeout"]}
+    common["connect_timeout"] = settings["connect_timeout"]
     certificates = settings["tls"]["certificates"]
     if not certificates:
         return fill(_PASSED, **common)
@@ -498,7 +512,7 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
                 spare=if_remote(settings, _PORT_SPARE),
                 spare_why=if_remote(settings, _PORT_SPARE_WHY),
                 spare_taken=if_remote(settings, _PORT_SPARE_TAKEN),
-                total="(add (len $servers) (len $spares_here))" if settings["remote_services"] else "(len $servers)",
+                total=_total(settings),
                 connect_timeout=settings["connect_timeout"],
                 only_connect_timeout=settings["only_connect_timeout"],
                 **blocks,
@@ -515,12 +529,22 @@ def _blocks(settings: dict[str, t.Any], scope: Scope, kind: str) -> dict[str, t.
         "report": fill(_REPORT, warns=warns(settings, kind), spare_report=spare_report(settings, kind)),
         "upstream": fill(
             _UPSTREAM,
-            zone=zone_size("(add (len $servers) (len $spares_here))" if settings["remote_services"] else "(len $servers)"),
+            zone=zone_size(_total(settings)),
             servers=upstream_servers("$servers", settings),
             spare_servers=if_remote(settings, upstream_servers("$spares_here", settings, " backup")),
         ),
         "max_services": settings["max_services"],
     }
+
+
+def _tls_blocks(settings: dict[str, t.Any], scope: Scope) -> dict[str, t.Any]:
+    blocks = _blocks(settings, scope, "`tls`")
+    return {**blocks, "upstream": fill(_TLS_UPSTREAM, total=_total(settings), upstream=blocks["upstream"], fail_timeout=settings["fail_timeout"])}
+
+
+def _total(settings: dict[str, t.Any]) -> str:
+    """Return an expression for the number of servers, with those for the time when none here answers."""
+    return "(add (len $servers) (len $spares_here))" if settings["remote_services"] else "(len $servers)"
 
 
 def _service_map(settings: dict[str, t.Any], found: dict[str, Scope]) -> str:
@@ -588,8 +612,7 @@ def tcp_template(edge: t.Any) -> str:
                     spares=if_remote(settings, _TLS_SPARES),
                     spare=if_remote(settings, _TLS_SPARE),
                     spare_taken=if_remote(settings, _TLS_SPARE_TAKEN),
-                    total="(add (len $servers) (len $spares_here))" if settings["remote_services"] else "(len $servers)",
-                    **_blocks(settings, scope, "`tls`"),
+                    **_tls_blocks(settings, scope),
                 )
             )
     parts.append(fill(_FOOTER, service_map="" if log == "off" else _service_map(settings, found)))

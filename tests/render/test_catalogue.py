@@ -92,10 +92,11 @@ BAD_NAME = "the name must be at most 63 letters, digits, hyphens and underscores
 
 
 def servers(rendered: Rendered, upstream: str) -> list[str]:
-    """The server lines of an upstream, without the settings that all of them have."""
+    """The server lines of an upstream, without the settings that all of them have; the only one behind the TLS port is listed once for each try."""
     block = re.search(rf"^upstream {re.escape(upstream)} {{\n(.*?)^}}", rendered.text, re.MULTILINE | re.DOTALL)
     assert block, rendered.text
-    return [line.replace(" max_fails=3 fail_timeout=5s", "") for line in re.findall(r"^ *server (.*);$", block.group(1), re.MULTILINE)]
+    lines = [re.sub(r" max_fails=\d fail_timeout=5s", "", line) for line in re.findall(r"^ *server (.*);$", block.group(1), re.MULTILINE)]
+    return lines[:1] if upstream.startswith("tls_") and lines == lines[:1] * 3 else lines
 
 
 def directives(rendered: Rendered) -> str:

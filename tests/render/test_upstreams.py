@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import http.client
 import re
 import socket
+import ssl
 import threading
 import time
 import typing as t
 from pathlib import Path
 
 import pytest
-from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, free_port, poll, say
+from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, free_port, make_certificate, poll, say
 
 Render = t.Callable[..., Rendered]
 EdgeFixture = t.Callable[..., int]
@@ -183,6 +185,43 @@ def test_a_lost_packet_to_the_only_tcp_instance_is_a_wait(consul: Consul, edge: 
     poll("nginx waits for the instance", only.dropped)
     only.go_on()
     assert str(answer()).startswith("only")
+
+
+def client_hello(host: str) -> bytes:
+    """What a TLS client sends first."""
+    outgoing = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=host)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.parametrize("certificates", [False, True])
+def test_the_only_instance_behind_the_tls_port_is_tried_again(
+    consul: Consul, backends: Backends, edge: EdgeFixture, stalled: t.Callable[[str], Stalled], certificates: bool, tmp_path: Path
+) -> None:
+    """One limit holds for all names there, and it is a short one for the sake of those with several instances."""
+    only, tls_port = stalled("only"), free_port()
+    consul.register("only", only.port, address="127.0.0.1", tags=["tls"])
+    for number in range(2):
+        consul.register("several", backends.echo(f"e{number}").server_address[1], address="127.0.0.1", tags=["tls"])
+    sockets = {"socket_directory": str(tmp_path / "s"), "certificate_directory": str(tmp_path)}
+    if certificates:
+        (tmp_path / "s").mkdir(mode=0o711)
+        make_certificate(tmp_path / "apps.pem", f"*.{DOMAIN}")
+    # Below the second after which the kernel itself would send the packet again.
+    edge([tls_port], tls_port=tls_port, connect_timeout="900ms", tls={"certificates": [{"name": "apps"}] if certificates else [], **sockets})
+    hello = client_hello(f"only.{DOMAIN}")
+
+    def first_answer() -> bytes:
+        with socket.create_connection(("127.0.0.1", tls_port), 10) as connection:
+            connection.sendall(hello)
+            return connection.recv(100)
+
+    answer = in_background(first_answer)
+    poll("nginx waits for the instance", only.dropped)
+    only.go_on()
+    assert answer() == b"only x\n"
 
 
 def test_a_lost_packet_does_not_mark_an_instance_as_failed(consul: Consul, backends: Backends, edge: EdgeFixture, stalled: t.Callable[[str], Stalled]) -> None:
