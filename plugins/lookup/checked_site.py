@@ -37,6 +37,12 @@ options:
     type: str
     choices: [none, made, needed]
     default: none
+  limit:
+    description: What the playbook does, when the caller must name the hosts for it with C(--limit).
+    type: str
+  everything:
+    description: The extra variable that allows the playbook, when it is true, to run without C(--limit).
+    type: str
   confirm:
     description:
       - What the playbook does, when it destroys something. The caller must then name an inventory, and give the name of its datacenter in
@@ -78,6 +84,8 @@ class LookupModule(LookupBase):
         request = Request(
             complete=self.get_option("rules") == "complete",
             secrets=self.get_option("secrets"),
+            limit=self.get_option("limit") or "",
+            everything=self.get_option("everything") or "",
             confirm=self.get_option("confirm") or "",
             needs=tuple(self.get_option("needs")),
         )

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ansible import context
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes
@@ -62,6 +63,8 @@ class Request(t.NamedTuple):
 
     complete: bool
     secrets: str
+    limit: str
+    everything: str
     confirm: str
     needs: tuple[str, ...]
 
@@ -86,7 +89,8 @@ def checked_file(request: Request, variables: Mapping[str, t.Any], templar: t.An
         return _file(rules.SECURE)
     if variables.get("inventory_hostname") is None:
         _Process.confirmed = templar.template(variables.get("confirm_datacenter"))
-        _end([*control_node_problems(), *_early_problems(request, variables)])
+        everything = templar.template(variables.get(request.everything, False))
+        _end([*control_node_problems(), *_early_problems(request, variables, everything)])
         return _file(_Process.security or rules.SECURE)
     if request not in _Process.passed:
         if "hostvars" not in variables:
@@ -136,7 +140,7 @@ def _sources(variables: Mapping[str, t.Any]) -> list[str]:
     return [one if os.path.relpath(one).startswith("..") else os.path.relpath(one) for one in named]
 
 
-def _early_problems(request: Request, variables: Mapping[str, t.Any]) -> list[Problem]:
+def _early_problems(request: Request, variables: Mapping[str, t.Any], everything: t.Any) -> list[Problem]:
     """Return why no host would be checked, and what only the command line shows. The rest follows with the first host."""
     groups, sources = variables["groups"], _sources(variables)
     found: list[Problem] = []
@@ -144,6 +148,8 @@ def _early_problems(request: Request, variables: Mapping[str, t.Any]) -> list[Pr
     if empty or not rules.limit_hosts(_limit(variables), groups):
         found += _call_problems(variables)
         found += [rules.empty_group_problem(group) for group in empty if group in groups]
+    if request.limit and not _limit(variables) and not (request.everything and boolean(everything, strict=False)):
+        found.append(rules.whole_site_problem(request.limit, groups, request.everything))
     if request.confirm and not rules.inventory_option(sys.argv[1:], os.environ):
         found.append(rules.explicit_problem(request.confirm, sources))
     return found

@@ -145,6 +145,17 @@ def confirmation_problem(action: str, given: t.Any, datacenters: Sequence[str]) 
     return None
 
 
+def whole_site_problem(action: str, groups: Mapping[str, Sequence[str]], everything: str) -> Problem:
+    """Return the problem of a playbook that wants its hosts named."""
+    host = next((host for group in GROUPS for host in groups.get(group) or ()), "HOST")
+    return Problem(
+        "",
+        "limit",
+        f"{action} needs --limit, because that would be the whole site",
+        f"name the hosts, as in --limit {host}" + (f", or add -e {everything}=true" if everything else ""),
+    )
+
+
 def explicit_problem(action: str, sources: Sequence[str]) -> Problem:
     """Return the problem of a playbook that destroys something and was called without an inventory."""
     return Problem(

@@ -175,3 +175,35 @@ def test_the_playbooks_make_no_first_secret_by_the_way() -> None:
             making += 1
             assert call.endswith("begin=false)"), f"{path}: {call}"
     assert making > 10
+
+
+@pytest.mark.parametrize("playbook", ["drain.yml", "remove_node.yml", "recover_quorum.yml", "uninstall.yml"])
+@pytest.mark.parametrize("arguments", [[], ["--skip-tags", "always"]], ids=str)
+def test_the_whole_site_is_never_meant_by_the_way(control: Control, playbook: str, arguments: list[str]) -> None:
+    outcome = control.play(playbook, *arguments, "-e", "confirm_datacenter=dc1", "-e", "uninstall_everything=false")
+    outcome.refused("needs --limit, because that would be the whole site; name the hosts, as in --limit consul-1")
+
+
+@pytest.mark.parametrize("playbook", ["remove_node.yml", "recover_quorum.yml", "uninstall.yml", "restore.yml"])
+def test_what_destroys_wants_the_site_named_twice(control: Control, playbook: str) -> None:
+    limit = ["--limit", "consul-3"] if playbook != "restore.yml" else []
+    control.play(playbook, *limit).refused("was not confirmed; this inventory is the site dc1; add -e confirm_datacenter=dc1")
+    control.play(playbook, *limit, "-e", "confirm_datacenter=dc2").refused("was confirmed for the site 'dc2', but this inventory is the site dc1")
+    # Neither an inventory that confirms itself, nor the default of an ansible.cfg.
+    control.write(site(confirm_datacenter="dc1"))
+    control.play(playbook, *limit).refused("was not confirmed")
+    by_default = {"ANSIBLE_CONFIG": str(control.place / "ansible.cfg")}
+    (control.place / "ansible.cfg").write_text(f"[defaults]\ninventory = {control.site}\n", encoding="utf-8")
+    outcome = control.play(playbook, *limit, "-e", "confirm_datacenter=dc1", inventory="", environment=by_default)
+    outcome.refused("needs an inventory that you name", "is only the default of ansible.cfg; add -i ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--limit", "consul-1"]], ids=str)
+@pytest.mark.parametrize("playbook", ["site.yml", "replace_registrator.yml"])
+def test_an_inventory_that_is_not_there_is_an_error(control: Control, playbook: str, arguments: list[str]) -> None:
+    missing = f"{control.place}/stie"
+    outcome = control.play(playbook, *arguments, inventory=missing)
+    assert outcome.status == 2, outcome.output
+    assert "he inventory" in outcome.report and "stie does not exist; correct -i" in outcome.report, outcome.output
+    outcome = control.play("site.yml", inventory="other-host,")
+    outcome.refused("has no host in the groups consul_servers, consul_clients, docker_hosts and edge")

@@ -64,7 +64,7 @@ def check(place: Path, content: t.Mapping[str, t.Any]) -> str:
         "ansible_inventory_sources": (str(file),),
         "ansible_limit": None,
     }
-    request = _site_check.Request(complete=True, secrets="none", confirm="", needs=())
+    request = _site_check.Request(complete=True, secrets="none", limit="", everything="", confirm="", needs=())
     display = mock.Mock()
     with (
         mock.patch.multiple(_site_check._Process, site=None, security="", passed=set()),
