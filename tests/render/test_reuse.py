@@ -10,11 +10,15 @@ import http.client
 import http.server
 import json
 import socket
+import sys
 import threading
 import typing as t
 
 import pytest
-from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, poll
+from edge_rig import DOMAIN, ROLE, Backends, Consul, Nginx, Rendered, ask, poll
+
+sys.path.insert(0, str(ROLE / "files"))
+from nginx_edge import logins as logs
 
 EdgeFixture = t.Callable[..., int]
 
@@ -246,6 +250,9 @@ def test_the_log_names_services_that_log_connections_in(
     if form == "json":
         entries = [json.loads(line) for line in lines]
         assert {entry["service"]: entry["login"] for entry in entries} == {"web": "Negotiate", "other": ""}
+        # What nginx-edge-apply --status reports, from the configuration that is live.
+        assert logs.log_of((nginx.directory / "http.conf").read_text()) == str(log)
+        assert logs.recent(str(log)) == {"web": "Negotiate"}
     else:
         # Each worker writes its own lines, so their order is not that of the requests.
         assert {" login=Negotiate " in line: "service=web " in line for line in lines} == {True: True, False: False}

@@ -163,6 +163,11 @@ def _status(engine: Engine, json_wanted: bool) -> int:
     lines += [f"served      {entry.get('side', '')}/{entry.get('service', '')}" for entry in document["services"]]
     lines += [f"skipped     {entry.get('side', '')}/{entry.get('service', '')}: {entry.get('reason', '')}" for entry in document["skipped"]]
     lines += [f"WARNING     {entry.get('side', '')}/{entry.get('service', '')}: {entry.get('reason', '')}" for entry in document["warnings"]]
+    lines += [
+        f"login       http/{service}: its instances want the connection logged in by {scheme}: "
+        "each request gets a connection of its own; NTLM needs the tag tls or tcp"
+        for service, scheme in document["logins"].items()
+    ]
     lines += [f"certificate {name} ends {_day(end)}" for name, end in document["certificates"].items()]
     if document["hold"]:
         lines.append(f"HELD        since the rollback from {document['hold'].get('from')}; end it with nginx-edge-apply --resume")

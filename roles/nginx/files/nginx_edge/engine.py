@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any, NamedTuple
 
+from . import logins
 from . import state as states
 from .check import check_tree
 from .foreign import Foreign, names, refused, scan, text_of
@@ -710,7 +711,9 @@ class Engine:
         answered = self.nginx.generation()
         serving = live is not None and answered == live
         document = states.status(self.state, self.report_of(live), serving)
-        return {**document, "generation": live, "answered": answered, "failed": self.failed()}
+        log = logins.log_of(read_text(f"{self.tree(live)}/{EDGE_HTTP}") or "") if live else ""
+        now = {"generation": live, "answered": answered, "failed": self.failed(), "logins": logins.recent(log)}
+        return {**document, **now}
 
     def failed(self) -> list[dict[str, str]]:
         """The failed candidates that are kept, newest last."""
