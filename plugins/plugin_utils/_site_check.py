@@ -17,6 +17,7 @@ from ansible import context
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes
 from ansible_collections.trinode.platform.plugins.plugin_utils import _site_rules as rules
@@ -55,6 +56,8 @@ _OTHERS = (
     "preflight_ignored_variables",
     "preflight_tolerated",
 )
+#: Names that the playbooks set to what they read of the inventory.
+READ_FIRST = frozenset({"consul_server_node_name"})
 _LISTING = ("syntax", "listhosts", "listtasks", "listtags")
 
 
@@ -98,6 +101,8 @@ def checked_file(request: Request, variables: Mapping[str, t.Any], templar: t.An
         # Kept, because later playbooks of the same call would see what earlier ones registered.
         site = _Process.site = _Process.site or Site(variables["groups"], variables["hostvars"], templar, loader)
         _end([*_call_problems(variables), *site.problems(request, _Process.confirmed, _needs_secrets(request, variables))], site.tolerated())
+        for one in site.overruled():
+            Display().warning(f"preflight: {one}")
         _Process.security = site.security()
         _Process.passed.add(request)
     return _file(_Process.security)
@@ -170,8 +175,10 @@ class Site:
 
     def __init__(self, groups: Mapping[str, Sequence[str]], hostvars: t.Any, templar: t.Any, loader: t.Any) -> None:
         self._groups = groups
+        self._loader = loader
         shared = loader.load_from_file(str(SHARED))["__preflight_shared_variables"]
         self._specs = [*load_roles(ROLES).values(), *(RoleSpec(name, options) for name, options in shared.items())]
+        self._known = set(shared["platform"])
         self._defaults = role_defaults(loader, self._specs)
         # A value may refer to what the playbooks define.
         self._passed: dict[str, t.Any] = {}
@@ -207,6 +214,20 @@ class Site:
     def tolerated(self) -> list[str]:
         """Return the checks whose problems only warn."""
         return [str(one) for one in self._first("preflight_tolerated", [])]
+
+    def overruled(self) -> list[Problem]:
+        """Return the variables of the inventory that the playbooks set after it, which so have no effect."""
+        extra = load_extra_vars(self._loader)
+        joined: dict[tuple[str, str], list[str]] = {}
+        for host in self.hosts:
+            for name in sorted({*self.raw[host]} & {*self._passed} - {*extra} - READ_FIRST):
+                made_of = rules.sources(name, self._passed, self._known)
+                remedy = f"set {rules.words(made_of)} instead" if made_of else "remove it"
+                joined.setdefault((shown(name, self.raw[host][name]), remedy), []).append(host)
+        return [
+            Problem(hosts[0], "variable", f"{rules.words(hosts)}: {where} has no effect, because the playbooks set it", remedy)
+            for (where, remedy), hosts in joined.items()
+        ]
 
     def problems(self, request: Request, confirmed: t.Any, needs_secrets: bool) -> list[Problem]:
         """Return everything that is wrong, the problems of the whole site first."""

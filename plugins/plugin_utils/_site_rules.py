@@ -185,6 +185,18 @@ def secrets_problem(directory: str) -> Problem:
     )
 
 
+def sources(name: str, passed: Mapping[str, t.Any], known: Iterable[str]) -> list[str]:
+    """Return the variables of the inventory of which the playbooks make one that they set."""
+    found: set[str] = set()
+    pending, seen = [name], {name}
+    while pending:
+        used = set(re.findall(r"\b[a-z][a-z0-9_]*", str(passed.get(pending.pop(), ""))))
+        found |= used & {*known}
+        pending += [one for one in used & {*passed} if one not in seen]
+        seen |= used
+    return sorted(found)
+
+
 def agreement_problems(values: Mapping[str, Mapping[str, t.Any]]) -> Iterator[Problem]:
     """Find site-wide variables that differ from host to host.
 

@@ -207,3 +207,12 @@ def test_an_inventory_that_is_not_there_is_an_error(control: Control, playbook: 
     assert "he inventory" in outcome.report and "stie does not exist; correct -i" in outcome.report, outcome.output
     outcome = control.play("site.yml", inventory="other-host,")
     outcome.refused("has no host in the groups consul_servers, consul_clients, docker_hosts and edge")
+
+
+def test_a_variable_that_the_playbooks_overrule_is_told(control: Control) -> None:
+    control.write(site(resolvconf_dns_domain="klinik", consul_server_node_name="{{ inventory_hostname }}"))
+    outcome = control.play("undrain.yml")
+    text = " ".join(outcome.output.split())
+    assert "resolvconf_dns_domain (site/hosts.yml:3) has no effect, because the playbooks set it; set platform_domain instead" in text
+    assert "consul_server_node_name" not in text
+    assert "has no effect" not in control.play("undrain.yml", "-e", "resolvconf_dns_domain=klinik").output

@@ -144,3 +144,13 @@ def test_site_wide_variables_agree() -> None:
 )
 def test_tags_that_use_secrets_and_make_none(run: list[str], skip: list[str], expected: bool) -> None:
     assert rules.uses_secrets(run, skip) is expected
+
+
+def test_what_a_variable_is_made_of() -> None:
+    passed = {
+        "nginx_http_port": "{{ platform_description.http_port }}",
+        "platform_description": "{{ platform_edge | combine(platform_description) }}",
+        "plain": 1,
+    }
+    assert rules.sources("nginx_http_port", passed, ["platform_edge", "platform_domain"]) == ["platform_edge"]
+    assert rules.sources("plain", passed, ["platform_edge"]) == []
