@@ -89,6 +89,11 @@ def meta_of(
             meta[name] = value
     for name, value in _known_meta(facts).items():
         fits = len(meta) < places and len(value.encode("utf-8", "replace")) <= META_VALUE_BYTES
-        if name not in attributes.values and fits and not CONTROL.search(value):
+        what = secret_value(value)
+        if name in attributes.values or not fits or CONTROL.search(value):
+            continue
+        if what:
+            notices.refuse("meta-secret-value", name, what=what)
+        else:
             meta[name] = value
     return meta

@@ -25,6 +25,8 @@ SECRETS = """
     authorization password1 password_64_database passwordwithsymbols_x base64_64_x realbase64_x hex_32_x supabaseanon_key
     supabaseservice_key role_key dbpassword clientsecret authtoken aws_secret_access_key cookie session jwt_secret
     key_2 oauth_client_secret postgres_pw smtp.pass otp keys
+    dbpass pgpass userpass adminpw dbpwd passwort db_passwort kennwort wpa_psk sshkey aeskey appkey authkey privkey
+    license_key token_file password_url password_64_url token_base64 sessionid phpsessid secretid
 """
 
 HARMLESS = """
@@ -32,6 +34,9 @@ HARMLESS = """
     fqdn_supabase_8000 url_ghost user_admin auth_url auth_enabled key_id private_network session_timeout database_url
     compose_project weight tasks pwm hexagon hex_color base base_url basement colour colour64 username dsname
     session_affinity keyspace turkey pinned
+    valkey hotkey token_url token_endpoint jwks_uri jwt_issuer token_ttl public_key key_vault private_subnet
+    session_store cookie_secure oauth_issuer oauth_scopes keycloak keycloak_port port_http tokenizer authentik_url
+    bypass_cache
 """
 
 
@@ -88,6 +93,22 @@ SECRET_VALUES = [
     "/health?token=x1",
     "/health?key=0123456789",
     '{"api_key": "x"}',
+    "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=abcdefgh==",
+    "admin:hunter2@10.0.0.1:8080",
+    "//user:hunter2@files/share",
+    "https://hooks.slack.com/services/T000/B000/XXXXXXXX",
+    "https://discord.com/api/webhooks/123/abcdefgh",
+    "sk-" + "a1B2" * 10,
+    "glrt-" + "a1B2" * 5,
+    "hf_" + "a1B2" * 8,
+    "eyJhbGciOiJkaXIifQ..aXYx.Y3Q.dGFn",
+    "db_pass=hunter2",
+    "uid=sa;pw=x",
+    "--password hunter2",
+    "PASSWORT=x",
+    "Token abcdef0123456789",
+    "https://h/x?X-Amz-Signature=0123456789",
+    "pbkdf2_sha256$260000$x",
 ]
 HARMLESS_VALUES = [
     "",
@@ -105,6 +126,13 @@ HARMLESS_VALUES = [
     "jdbc:postgresql://postgres/keycloak",
     "basic",
     "a.b.c",
+    "basic authentication",
+    "05:00@daily",
+    "nginx:1.25@sha256:12ab",
+    "proxy_pass=http://x",
+    "bypass=1",
+    "sip:alice:5060@example.org",
+    "contact: Team <a@b.c>",
 ]
 
 
@@ -204,6 +232,18 @@ def test_environments_of_public_compose_files(document: Any, name: str, as_label
     for item in found.registrations:
         assert item.meta == meta
         assert JWT not in repr(item.payload())
+
+
+def test_what_compose_and_the_image_tell_is_looked_at_too(document: Any) -> None:
+    labels = {"com.docker.compose.project": "glpat-" + "a1B2" * 5, "com.docker.compose.service": JWT}
+    text = document("published", **labels)
+    text["Config"]["Image"] = "web:ghp_" + "a1B2" * 9
+    found = registrations_of(facts_of(text), NODE)
+    assert {(item.kind, item.key) for item in found.refusals} == {
+        ("meta-secret-value", "compose_project"), ("meta-secret-value", "compose_service"),
+        ("meta-secret-value", "version"),
+    }  # fmt: skip
+    assert [item.meta for item in found.registrations] == [{}]
 
 
 def test_meta_from_the_environment_can_be_left_out(document: Any) -> None:
