@@ -303,7 +303,6 @@ class Engine:
                 about = {"name": facts.name, "key": warning.key, "kind": warning.kind}
                 self.once.say("warning", facts.id, "warning", warning.reason, **about)
         self.metrics.set("refused", len(refused))
-        self.once.forget_all_but(self.world.facts)
 
     def _publish(self, desired: Mapping[str, Registration] | None = None) -> None:
         """Gauges, systemd's status line, and the files under /run."""
@@ -356,7 +355,8 @@ class Engine:
         """Docker's events -> the queue, for ever. Every (re)connection asks for a complete comparison."""
         client = DockerClient(self.config.docker_socket, self.config.docker_pid_file)
         failures = 0
-        since: str | None = None
+        # From before the first complete comparison: what starts while the stream is being opened is not missed.
+        since = f"{time.time():.9f}"
         while not self.stopping.is_set():
             try:
                 self.inbox.put(Event("connected"))

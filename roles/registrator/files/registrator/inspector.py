@@ -42,6 +42,9 @@ class Inspector:
         self._connect = connect
         self._put = put
         self._work: queue.SimpleQueue[str] = queue.SimpleQueue()
+        # Containers without an answer last time have a thread of their own: each may block it until the time-out.
+        self._stuck: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._unanswered: set[str] = set()
         self._questions: dict[str, _Question] = {}
         self._threads: list[threading.Thread] = []
 
@@ -54,10 +57,11 @@ class Inspector:
         self._questions[container] = _Question()
         if not self._threads:
             self._start()
-        self._work.put(container)
+        (self._stuck if container in self._unanswered else self._work).put(container)
 
     def ignore(self, container: str) -> None:
         """Make the answer that is under way void: the container ended after the question."""
+        self._unanswered.discard(container)
         question = self._questions.get(container)
         if question is not None:
             question.void, question.again = True, False
@@ -65,6 +69,10 @@ class Inspector:
     def accept(self, answer: Answer) -> bool:
         """Note that an answer arrived; returns whether it still counts."""
         question = self._questions.pop(answer.container, None)
+        if isinstance(answer.error, Unanswered):
+            self._unanswered.add(answer.container)
+        else:
+            self._unanswered.discard(answer.container)
         if question is None:
             return False
         if question.again:
@@ -81,15 +89,15 @@ class Inspector:
         return all(thread.is_alive() for thread in self._threads)
 
     def _start(self) -> None:
-        for number in range(THREADS):
-            thread = threading.Thread(target=self._answer, name=f"docker-inspect-{number}", daemon=True)
+        for number, work in enumerate([*[self._work] * THREADS, self._stuck]):
+            thread = threading.Thread(target=self._answer, args=(work,), name=f"docker-inspect-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
-    def _answer(self) -> None:
+    def _answer(self, work: queue.SimpleQueue[str]) -> None:
         client = self._connect()
         while True:
-            container = self._work.get()
+            container = work.get()
             try:
                 answer = Answer(container, client.inspect(container))
             except Exception as error:

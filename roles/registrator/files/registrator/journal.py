@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Container
 from typing import Any
 
 _LOCK = threading.Lock()
 _PRIORITY = {"error": 3, "warning": 4, "info": 6}
+
+
+def plain(text: str) -> str:
+    """Return a text that cannot start a new line, nor command a terminal."""
+    return "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
 
 
 def field(value: Any) -> str:
@@ -19,7 +23,7 @@ def field(value: Any) -> str:
     text = str(value)
     if text and all(character.isalnum() or character in "-_.:/@+," for character in text):
         return text
-    escaped = "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text.replace("\\", "\\\\").replace('"', '\\"'))
+    escaped = plain(text.replace("\\", "\\\\").replace('"', '\\"'))
     return f'"{escaped}"'
 
 
@@ -35,8 +39,12 @@ def log(level: str, event: str, **fields: Any) -> None:
         print(line(level, event, **fields), file=sys.stderr, flush=True)
 
 
+# Enough for all containers of a host; what is more belongs to removed ones.
+_MOST_LINES = 20_000
+
+
 class Once:
-    """Writes each line about a container once in the container's life."""
+    """Writes each line about a container once in the container's life, however often it is started."""
 
     def __init__(self) -> None:
         self._said: dict[tuple[str, str, str], None] = {}
@@ -47,10 +55,12 @@ class Once:
         if key in self._said:
             return False
         self._said[key] = None
+        if len(self._said) > _MOST_LINES:
+            del self._said[next(iter(self._said))]
         log(level, event, container=container[:12], **fields, reason=reason)
         return True
 
-    def forget_all_but(self, containers: Container[str]) -> None:
-        """Forget what was written about other containers; lines about none are kept."""
-        for key in [key for key in self._said if key[0] and key[0] not in containers]:
+    def forget(self, container: str) -> None:
+        """Forget what was written about a container that does not exist any more."""
+        for key in [key for key in self._said if key[0] == container]:
             del self._said[key]

@@ -121,7 +121,8 @@ class Observer:
             self._drop(container)
         elif wanted is Reaction.FORGET:
             self._forget(container)
-        elif wanted is Reaction.INSPECT:
+        elif wanted is Reaction.INSPECT or self.inspector.is_asking(container):
+            # Also a network that comes after the start: the answer under way may be older.
             self.inspector.ask(container)
 
     def _take(self, answer: Answer) -> None:
@@ -179,6 +180,7 @@ class Observer:
     def _forget(self, container: str) -> None:
         """Note that a container does not exist any more."""
         self._drop(container)
+        self._once.forget(container)
         if self.world.drains.forget(container):
             try:
                 self.keep_drained()

@@ -160,7 +160,36 @@ def test_a_line_is_written_once_in_a_containers_life(capsys: pytest.CaptureFixtu
     assert not once.say("warning", "a" * 64, "refused", "why", key="x")
     assert once.say("warning", "a" * 64, "refused", "why", key="y")
     assert once.say("error", "", "unreadable", "why")
-    once.forget_all_but({"b" * 64})
+    once.forget("b" * 64)
+    assert not once.say("warning", "a" * 64, "refused", "why", key="x")
+    once.forget("a" * 64)
     assert once.say("warning", "a" * 64, "refused", "why", key="x")
     assert not once.say("error", "", "unreadable", "why")
     assert len(capsys.readouterr().err.splitlines()) == 4
+
+
+def test_what_was_written_is_not_kept_for_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    once = Once()
+    for number in range(20_001):
+        once.say("error", "", "unreadable", str(number))
+    assert once.say("error", "", "unreadable", "0")
+    assert not once.say("error", "", "unreadable", "20000")
+    capsys.readouterr()
+
+
+def test_what_was_not_answered_does_not_hold_up_the_others_again() -> None:
+    """Each of them may block whoever asks until the time-out."""
+    client, inbox, inspector = _rig()
+    stuck = [f"odd{number}" for number in range(2 * THREADS)]
+    for container in stuck:
+        inspector.ask(container)
+    for _turn in stuck:
+        assert inspector.accept(_next(inbox))
+    for container in stuck:
+        client.free[container] = threading.Event()
+        inspector.ask(container)
+    inspector.ask("a")
+    assert _next(inbox) == Answer("a", {"Id": "a"})
+    for container in stuck:
+        client.free[container].set()
+    assert {_next(inbox).container for _turn in stuck} == set(stuck)
