@@ -32,6 +32,8 @@ class Stand:
         self.broken: set[str] = set()
         # As a socket proxy that allows the list and no document.
         self.forbidden = False
+        # From when on each follower wants the events.
+        self.since: list[str] = []
         self._locks: dict[str, threading.Event] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._followers: list[tuple[set[str], queue.SimpleQueue[bytes]]] = []
@@ -154,7 +156,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", "application/json")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            filters = json.loads(parse_qs(urlparse(self.path).query)["filters"][0])
+            query = parse_qs(urlparse(self.path).query)
+            stand.since += query.get("since", [""])
+            filters = json.loads(query["filters"][0])
             for line in stand.follow(set(filters["event"])):
                 self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
         else:

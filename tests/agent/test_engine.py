@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import typing as t
 from pathlib import Path
 
@@ -352,3 +353,74 @@ def test_once_changes_nothing_while_a_container_is_unknown(site: Site) -> None:
     assert answer.returncode == 1
     assert broken[:12] in answer.stderr
     assert site.holds("broken")
+
+
+def test_a_network_that_comes_during_the_first_inspection_counts(agent: Consul, tmp_path: Path) -> None:
+    site = Site(agent, tmp_path, internal=True)
+    try:
+        site.start()
+        container = site.docker.run("moves", 30000)
+        site.docker.lock(container)
+        site.docker.tell("start", container)
+        poll("it is asked for", lambda: container in site.docker.inspected)
+        # The answer under way knows the former address.
+        networks = site.docker.documents[container]["NetworkSettings"]["Networks"]
+        networks["bridge"]["IPAddress"] = "172.18.0.9"
+        site.docker.tell("connect", container)
+        site.starts("mark", 30001)
+        site.wait_for("mark", ("172.17.0.2", 8081))
+        site.docker.unlock(container)
+        site.wait_for("moves", ("172.18.0.9", 8081))
+    finally:
+        site.close()
+
+
+def test_a_refusal_is_told_once_however_often_the_container_starts(site: Site) -> None:
+    container = site.docker.run("loops", 30000, SERVICE_KEY="x")
+    site.start()
+    for turn in range(3):
+        site.docker.end(container)
+        site.docker.tell("die", container)
+        site.wait_for("loops", None)
+        site.starts("loops", 30001 + turn, SERVICE_KEY="x")
+        site.wait_for("loops", ("192.0.2.10", 30001 + turn))
+    assert site.log.read_text().count("event=refused") == 1
+    # Another container of that name has its own line.
+    site.docker.end(container)
+    for action in ("die", "destroy"):
+        site.docker.tell(action, container)
+    site.wait_for("loops", None)
+    site.starts("loops", 30009, SERVICE_KEY="x")
+    site.wait_for("loops", ("192.0.2.10", 30009))
+    poll("the second line", lambda: site.log.read_text().count("event=refused") == 2)
+
+
+def test_what_starts_before_the_events_are_followed_is_not_missed(site: Site) -> None:
+    """The first request for events begins before the first list of containers, not when it is answered."""
+    before = time.time()
+    site.start()
+    (since,) = site.docker.since
+    assert before <= float(since) <= time.time()
+
+
+@pytest.mark.parametrize("taken", ["{}:docker", "{upper}"])
+def test_nobody_takes_the_place_of_anothers_check_or_service(site: Site, taken: str) -> None:
+    """A container without traffic stays without, whatever ids others choose."""
+    victim = site.docker.run("victim", 30000)
+    site.docker.documents[victim]["State"]["Health"] = {"Status": "unhealthy"}
+    own = "node1:victim:8081"
+    site.start()
+    wanted = taken.format(own, upper=own.upper())
+    site.starts("thief", 30001, SERVICE_NAME="thief", SERVICE_ID=wanted, SERVICE_CHECK_TTL="60s")
+    site.wait_for("thief", ("192.0.2.10", 30001))
+    assert wanted not in site.services()
+    held = site.agent.ask("GET", "/v1/agent/checks")[f"service:{own}:docker"]
+    assert (held["ServiceID"], held["Status"]) == (own, "critical")
+    assert "kind=id-form" in site.log.read_text()
+    poll("both are in the catalogue", lambda: len(_catalogued(site, "victim")) == len(_catalogued(site, "thief")) == 1)
+    assert site.agent.ask("GET", "/v1/health/service/victim?passing") == []
+
+
+def _catalogued(site: Site, name: str) -> list[t.Any]:
+    found: list[t.Any] = site.agent.ask("GET", f"/v1/catalog/service/{name}")
+    return found

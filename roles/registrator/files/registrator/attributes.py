@@ -24,9 +24,19 @@ _PORT = re.compile(r"[1-9][0-9]{0,4}")
 # What begins with a number and has only digits, signs and a protocol up to the first underscore was meant as a port.
 _LIKE_PORT = re.compile(r"-?[0-9]+([^a-z0-9_]([0-9]+|tcp|udp|sctp)?)*")
 
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h)")
+# Almost the beginning of a check's name (CHECKS_HTTP, CHEK_HTTP, HEALTHCHECK_HTTP), and almost a port's (8080-NAME).
+_ALMOST_CHECK = re.compile(
+    r"(?:health[_-]?)?(?:check|chek|chk|chck|cheeck|chekc)s?[_-]?"
+    r"((?:http|https|tcp|ttl|grpc|cmd|script|interval|timeout)(?:_.*)?)"
+)
+_ALMOST_PORT = re.compile(r"[0-9][0-9a-z./-]{0,20}[_.-]?(name|tags|id|ignore|warmup|weight|check_.+)")
+
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|s|m|h)")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _OFF = ("", "0", "false", "no", "off")
+
+# More was never written by hand, and would cost all other containers time.
+MOST_LABELS = 2000
 
 # Ten years; Consul's own limit is not much higher, and beyond it it refuses the whole registration.
 LONGEST_SECONDS = 87600 * 3600.0
@@ -147,7 +157,14 @@ def entries_of(facts: Facts, notices: Notices) -> list[Entry]:
     for source, is_label in ((facts.env, False), (facts.labels, True)):
         first: dict[Key, tuple[str, str]] = {}
         # Upper case sorts first, so the proper spelling wins over others.
+        count = 0
         for text, value in sorted(source.items()):
+            if not text.strip().upper().startswith(_PREFIX):
+                continue
+            count += 1
+            if count > MOST_LABELS:
+                notices.refuse("label-count", "*", most=MOST_LABELS, first=shown(text))
+                break
             try:
                 key = read_key(text)
             except ValueError as error:
@@ -168,14 +185,13 @@ def entries_of(facts: Facts, notices: Notices) -> list[Entry]:
 
 def _warn_of_case(text: str, notices: Notices) -> None:
     """Warn of a name such as ``service_name``, which nothing reads."""
-    if not text.upper().startswith(_PREFIX):
-        return
+    right = text.strip().upper()
     try:
-        key = read_key(text.upper())
+        key = read_key(right)
     except ValueError:
         return
     if key and (key.name in OWN or key.name.startswith(("check_", "edge_"))):
-        notices.warn("prefix-case", key.name, text=shown(text), right=shown(text.upper()))
+        notices.warn("prefix-case", key.name, text=shown(text), right=shown(right))
 
 
 def _warn_of_typo(key: Key, notices: Notices) -> None:
@@ -185,11 +201,14 @@ def _warn_of_typo(key: Key, notices: Notices) -> None:
         last = rest.partition("_")[2] if rest.partition("_")[0].isdecimal() else rest
         if last in OWN or last.startswith("check_"):
             notices.warn("protocol-place", key.name, protocol=protocol.upper(), name=last.upper()[:60])
-    elif key.name not in OWN:
+    elif key.name not in OWN and not key.name.startswith("check_"):
+        near_check = _ALMOST_CHECK.fullmatch(key.name)
+        near_port = _ALMOST_PORT.fullmatch(key.name)
         alike = [own for own in OWN if abs(len(own) - len(key.name)) <= 2]
         near = difflib.get_close_matches(key.name, alike, 1, 0.85)
-        if near:
-            notices.warn("typo", key.name, text=shown(_PREFIX + key.name.upper()), right=near[0].upper())
+        right = f"check_{near_check[1]}" if near_check else f"<port>_{near_port[1]}" if near_port else "".join(near)
+        if right:
+            notices.warn("typo", key.name, text=shown(_PREFIX + key.name.upper()), right=right[:60].upper())
 
 
 def attributes_of(entries: Iterable[Entry], port: int, protocol: str) -> Attributes:
@@ -244,7 +263,7 @@ def is_off(text: str) -> bool:
 def duration_seconds(text: str) -> float:
     """Return the seconds of one of Consul's durations, such as ``10s`` or ``1m30s``; 0.0 for what is not a duration,
     for zero, and for more than ten years."""
-    if not text or _DURATION.sub("", text):
+    if not text or len(text) > 100 or _DURATION.sub("", text):
         return 0.0
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
     return seconds if 1e-9 <= seconds <= LONGEST_SECONDS else 0.0

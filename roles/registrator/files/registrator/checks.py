@@ -28,10 +28,12 @@ VERDICT_TTL = "87600h"
 
 _METHODS = ("GET", "HEAD")
 _PATH = re.compile(r"[\x21-\x7e]{1,1024}")
+_GRPC_SERVICE = re.compile(r"[A-Za-z0-9._/-]{0,256}")
 _STATUS = ("passing", "warning", "critical")
 _ON = ("1", "true", "yes", "on")
 _HOST_AND_PORT = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):[0-9]+(/|$)")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+_MOST_HEADERS = 64
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,512}")
 
 # The order in which registrator looks for the kind of a check; the first one that is given is the check.
@@ -41,7 +43,9 @@ _KINDS = ("http", "https", "cmd", "script", "ttl", "tcp", "grpc")
 _TCP_KINDS = ("http", "https", "tcp", "grpc")
 
 # Kinds that Consul or another registrator has, and this engine does not.
-_UNSUPPORTED = ("udp", "docker", "docker_script", "h2ping", "alias", "os_service", "url")
+_UNSUPPORTED = ("udp", "docker", "docker_script", "h2ping", "alias", "os_service", "url", "uri")
+# What was meant to be the check, too: SERVICE_CHECK=/health, SERVICE_CHECK_PATH, SERVICE_CHECK_HTTP_PATH.
+_MEANT = ("", "path", "endpoint", "type", "command", "http_path", "https_path", "http_url", "https_url")
 
 # Options of a check, and the kinds on which they have an effect.
 _OPTIONS = {
@@ -177,7 +181,9 @@ def _look_at_options(attributes: Attributes, kind: str, notices: Notices) -> Ref
                     notices.warn("check-alone", name)
             elif kind not in _OPTIONS[option] or (option == "http_method" and attributes.get("check_https_method")):
                 notices.warn("check-option", name, asked=kind)
-        elif option in _UNSUPPORTED or difflib.get_close_matches(option[:40], _KINDS, 1, 0.8):
+        elif is_off(attributes.get(name)):
+            notices.refuse("check-unknown", name)
+        elif option in _UNSUPPORTED + _MEANT or difflib.get_close_matches(option[:40], _KINDS, 1, 0.8):
             unsupported = refusal("check-unsupported", name)
             notices.refusals.append(unsupported)
         else:
@@ -223,6 +229,8 @@ def _asked(
     if _HOST_AND_PORT.match(value):
         raise _Refused("check-port", name, text=shown(value))
     service = "" if value.lower() in _ON else "/" + value.lstrip("/")
+    if not _GRPC_SERVICE.fullmatch(service):
+        raise _Refused("check-grpc", name, text=shown(value))
     return {"GRPC": where + service, "GRPCUseTLS": attributes.is_set("check_grpc_use_tls")}
 
 
@@ -292,7 +300,9 @@ def _headers(text: str) -> dict[str, list[str]]:
     except (ValueError, RecursionError):
         pairs = []
     headers: dict[str, list[str]] = {}
-    for name, value in pairs or [("", None)]:
+    if not 1 <= len(pairs) <= _MOST_HEADERS:
+        raise _Refused("check-header", "check_header")
+    for name, value in pairs:
         if not isinstance(value, str) or not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise _Refused("check-header", "check_header")
         if secret_name(name) or secret_value(value):

@@ -19,6 +19,7 @@ from typing import Any
 from registrator import __version__, state
 from registrator.config import DEFAULT_PATH, Config, ConfigError, load
 from registrator.drain import Drains
+from registrator.journal import plain
 from registrator.model import Facts, Outcome, Refusal, Registration
 
 
@@ -84,12 +85,12 @@ def explain_text(
     lines += [f"because: {note}" for note in outcome.notes]
     lines += [f"refused: {notice_text(item)}" for item in (*outcome.refusals, *conflicts)]
     lines += [f"warning: {notice_text(item)}" for item in outcome.warnings]
-    return "\n".join(lines)
+    return "\n".join(plain(line) for line in lines)
 
 
 def notice_text(notice: Refusal) -> str:
     """Return a refusal or warning as people read it."""
-    return f"SERVICE_{notice.key.upper()}: {notice.reason}"
+    return plain(f"SERVICE_{notice.key.upper()}: {notice.reason}")
 
 
 def _explain(config: Config, container: str) -> int:
@@ -190,7 +191,7 @@ def _once(config: Config, dry_run: bool) -> int:
         print(f"would deregister\n  {service_id}")
     for registration in todo.register:
         print("would %s" % ("take over" if registration.id in todo.taken_over else "register"))
-        print("\n".join(_describe(registration)))
+        print("\n".join(plain(line) for line in _describe(registration)))
     for _registration, verdict in todo.verdicts:
         print(f"would set the check\n  {verdict.check_id} to {verdict.status}")
     for container, refusal in refused + todo.refusals:

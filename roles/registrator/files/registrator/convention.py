@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass, field
 
 from registrator.attributes import (
+    PROTOCOLS,
     Attributes,
     Entry,
+    Key,
     Notices,
     attributes_of,
     duration_seconds,
@@ -33,6 +35,8 @@ SERVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,254}")
 # What costs a port its registration, so that its other labels need no word of their own.
 WHOLE_PORT = frozenset([f"name-{what}" for what in ("secret", "characters", "reserved", "spelling", "missing")])
 WHOLE_PORT |= {"address-none", "port-not-registered"}
+# Each costs the agent some milliseconds, during which all other containers wait.
+MOST_PORTS = 1000
 _WEIGHT = re.compile(r"(100|[0-9]{1,2})")
 
 # An image that was started by its id has no name. Docker takes any beginning of the id; it prints 12 characters of it.
@@ -66,19 +70,37 @@ class _Container:
     attributes: dict[tuple[int, str], Attributes] = field(default_factory=dict)
     published: list[tuple[int, str]] = field(default_factory=list)
     until: float = math.inf
+    # The labels that name one port, by its number; the others at 0.
+    _by_port: dict[int, list[Entry]] = field(default_factory=dict)
 
     @property
     def group(self) -> bool:
         """Return whether several ports are published: then a name that is not given for one of them gets -<port>."""
         return len(self.published) > 1
 
+    def __post_init__(self) -> None:
+        for entry in self.entries:
+            self._by_port.setdefault(entry.key.low if entry.key.is_exact else 0, []).append(entry)
+
+    def read(self, key: tuple[int, str]) -> Attributes:
+        """Return the attributes of one port."""
+        return attributes_of([*self._by_port.get(0, ()), *self._by_port.get(key[0], ())], *key)
+
     def names_port(self, key: tuple[int, str]) -> bool:
         """Return whether a label or variable is about this very port."""
-        return any(entry.key.is_exact and entry.key.rank(*key) for entry in self.entries)
+        return any(entry.key.rank(*key) for entry in self._by_port.get(key[0], ()))
 
-    def is_checked_on_tcp(self, kind: str) -> bool:
-        """Return whether a tcp port of the container has this kind of check."""
-        return any(key[1] == "tcp" and kind in asked_kinds(self.attributes[key])[:1] for key in self.published)
+    def has_port(self, key: Key) -> bool:
+        """Return whether a label's name is about a port of the container."""
+        if key.is_exact:
+            protocols = (key.protocol,) if key.protocol else PROTOCOLS
+            return any((key.low, protocol) in self.attributes for protocol in protocols)
+        return any(key.rank(*port) for port in self.attributes)
+
+    def tcp_checks(self) -> set[str]:
+        """Return the kinds of check that tcp ports of the container have."""
+        tcp = (self.attributes[key] for key in self.published if key[1] == "tcp")
+        return {kind for attributes in tcp for kind in asked_kinds(attributes)[:1]}
 
 
 def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = None, now: float = math.inf) -> Outcome:
@@ -99,8 +121,9 @@ def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = Non
     container = _Container(facts, settings, entries, now, notices)
     endpoints = _look_at_ports(container)
     registrations: list[Registration] = []
+    tcp_checks = container.tcp_checks()
     for key, found in endpoints.items():
-        registrations += _service(container, key, found)
+        registrations += _service(container, key, found, tcp_checks)
     _say_what_is_missing(container, registrations)
     return Outcome(
         tuple(registrations),
@@ -114,9 +137,15 @@ def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = Non
 def _look_at_ports(container: _Container) -> dict[tuple[int, str], list[Endpoint]]:
     """Read the attributes of every port, and return where each that can be registered is reached."""
     facts, settings, notices = container.facts, container.settings, container.notices
-    named = {key: attributes_of(container.entries, *key) for key in named_ports(container.entries)}
-    for key in ports_of(facts, settings, named):
-        container.attributes[key] = unquoted(attributes_of(container.entries, *key), notices)
+    named = {key: container.read(key) for key in named_ports(container.entries)}
+    ports = ports_of(facts, settings, named)
+    if len(ports) > MOST_PORTS:
+        # Those that somebody named come first.
+        ports.sort(key=lambda key: (not container.names_port(key), key))
+        notices.refuse("port-count", "*", most=MOST_PORTS, first="{}/{}".format(*ports[MOST_PORTS]))
+        del ports[MOST_PORTS:]
+    for key in ports:
+        container.attributes[key] = unquoted(container.read(key), notices)
     read = container.attributes.items()
     container.published = [key for key, found in read if is_published(facts, settings, key, found)]
     grouped: dict[tuple[int, str], list[Endpoint]] = {}
@@ -142,7 +171,7 @@ def _say_what_is_missing(container: _Container, registrations: list[Registration
     """Warn of labels that name a port that the container has not, and of labels without which nothing is registered."""
     for entry in container.entries:
         key = entry.key
-        if key.low and not any(key.rank(*port) for port in container.attributes):
+        if key.low and not container.has_port(key):
             free = container.facts.network_mode == "host" and key.is_exact and key.name != "name"
             hint = f", or add SERVICE_{key.low}_NAME to register it" if free else ""
             container.notices.warn("port-unknown", f"{key.where}_*", port=key.where.replace("_", "/"), hint=hint)
@@ -202,12 +231,16 @@ def _id(container: _Container, key: tuple[int, str], attributes: Attributes) -> 
     port, protocol = key
     notices = container.notices
     tail = f":{protocol}" if protocol == "udp" or (protocol != "tcp" and (port, "tcp") in container.published) else ""
-    wanted = attributes.get("id")
+    wanted, default = attributes.get("id"), f"{container.settings.hostname}:{container.facts.name}:{port}{tail}"
     secret = secret_value(wanted)
     if secret:
         notices.refuse("id-secret", "id", what=secret)
     elif wanted and not SERVICE_ID.fullmatch(wanted):
         notices.refuse("id-characters", "id", text=shown(wanted))
+    elif wanted.lower().startswith(container.settings.hostname.lower() + ":"):
+        # What others get without a label, and what their checks are called, nobody else can choose.
+        if wanted != default:
+            notices.refuse("id-form", "id", text=shown(wanted))
     elif wanted:
         # One id for several ports would make each overwrite the other.
         rank = attributes.ranks["id"]
@@ -215,7 +248,7 @@ def _id(container: _Container, key: tuple[int, str], attributes: Attributes) -> 
             return f"{wanted}-{port}{tail}", False
         both = rank == 4 and (port, "tcp") in container.published
         return wanted + (tail if both else ""), False
-    return f"{container.settings.hostname}:{container.facts.name}:{port}{tail}", True
+    return default, True
 
 
 def _weight(attributes: Attributes, meta: dict[str, str], notices: Notices) -> int:
@@ -242,7 +275,12 @@ def _warmup(container: _Container, attributes: Attributes) -> float:
     return seconds
 
 
-def _service(container: _Container, key: tuple[int, str], endpoints: list[Endpoint]) -> list[Registration]:
+def _service(
+    container: _Container,
+    key: tuple[int, str],
+    endpoints: list[Endpoint],
+    tcp_checks: set[str],
+) -> list[Registration]:
     """Return the registrations of one port, one for each endpoint."""
     facts, settings, notices = container.facts, container.settings, container.notices
     attributes = container.attributes[key]
@@ -255,7 +293,7 @@ def _service(container: _Container, key: tuple[int, str], endpoints: list[Endpoi
     warmup = _warmup(container, attributes)
     base_id, default_id = _id(container, key, attributes)
     ports = frozenset([key[0], *(endpoint.port for endpoint in endpoints)])
-    on_tcp_port = any(container.is_checked_on_tcp(kind) for kind in asked_kinds(attributes)[:1])
+    on_tcp_port = bool(tcp_checks & set(asked_kinds(attributes)[:1]))
 
     registrations: list[Registration] = []
     for endpoint in endpoints:

@@ -29,6 +29,19 @@ class Actual:
         service = self.services.get(service_id)
         return service is not None and MARK in (service.get("Meta") or {})
 
+    def owner(self, check_id: str) -> str | None:
+        """Return the id of the service to which a check belongs, empty for the node's own; None when there is none."""
+        check = self.checks.get(check_id)
+        return None if check is None else str(check.get("ServiceID") or "")
+
+    def is_foreign(self, registration: Registration) -> bool:
+        """Return whether another program holds an id of the service or its checks, in any case of letters."""
+        ids = {registration.id.lower()}
+        checks = {check_id.lower() for check_id in registration.check_ids()}
+        owners = {key for key in self.services if key.lower() in ids}
+        owners |= {self.owner(key) or "" for key in self.checks if key.lower() in checks}
+        return any(not self.is_marked(owner) for owner in owners)
+
     def record(self, registration: Registration) -> None:
         """Note a registration that was just made, in the form the agent would give it back."""
         body = registration.payload()
@@ -63,14 +76,19 @@ class Plan:
 
 
 def merge(outcomes: Iterable[tuple[Facts, Outcome]]) -> tuple[dict[str, Registration], list[tuple[str, Refusal]]]:
-    """All registrations by id. Of two containers that claim one id the elder keeps it."""
+    """All registrations by id. Of two containers that claim one id, of a service or of a check, the elder keeps it."""
     desired: dict[str, Registration] = {}
+    # The agent has one check of each id, and the catalogue does not distinguish upper and lower case: whoever comes
+    # last would take the other's place.
+    taken: dict[str, Registration] = {}
     refused: list[tuple[str, Refusal]] = []
     for facts, outcome in sorted(outcomes, key=lambda item: (item[0].created, item[0].id)):
         for registration in outcome.registrations:
-            other = desired.get(registration.id)
+            ids = ["id " + registration.id.lower(), *(check_id.lower() for check_id in registration.check_ids())]
+            other = next((taken[key] for key in ids if key in taken), None)
             if other is None:
                 desired[registration.id] = registration
+                taken.update(dict.fromkeys(ids, registration))
             else:
                 kind = "id-twice" if other.container == facts.id else "id-taken"
                 refused.append((facts.id, refusal(kind, "id", text=repr(registration.id), other=other.container[:12])))
@@ -92,7 +110,7 @@ def equal(registration: Registration, actual: Actual) -> bool:
         and dict(held.get("Meta") or {}) == registration.full_meta()
         and weights.get("Passing", 1) == registration.weight_passing
         and weights.get("Warning", 1) == registration.weight_warning
-        and all(check_id in actual.checks for check_id in registration.check_ids())
+        and all(actual.owner(check_id) == registration.id for check_id in registration.check_ids())
     )
 
 
@@ -137,10 +155,10 @@ def plan(
     result.deregister += result.adopted
 
     for service_id, registration in desired.items():
+        if not registration.default_id and actual.is_foreign(registration):
+            result.refusals.append((registration.container, refusal("id-foreign", "id", text=repr(service_id))))
+            continue
         if service_id in actual.services and not actual.is_marked(service_id):
-            if not registration.default_id:
-                result.refusals.append((registration.container, refusal("id-foreign", "id", text=repr(service_id))))
-                continue
             result.taken_over.append(service_id)
         if service_id in outdated or not equal(registration, actual):
             result.register.append(registration)

@@ -12,8 +12,10 @@ from registrator.model import Refusal
 
 REASONS = {
     # The name of the label or variable.
+    "label-count": "more than {most} names begin with SERVICE_; those from {first} on have no effect",
     "port-number": "{port} is neither a port from 1 to 65535 nor a range such as 9300-9400, without leading zeros",
     "port-unknown": "the container has no port {port}; the port inside of it counts, not the published one{hint}",
+    "port-count": "at most {most} ports of one container are registered; those from {first} on are not",
     "port-not-registered": "port {port} is not registered: {why}",
     "not-registered": "nothing of this container is registered: {why}",
     "protocol-place": "the protocol follows the port: write SERVICE_<port>_{protocol}_{name}",
@@ -32,9 +34,10 @@ REASONS = {
     "name-missing": "the image {image} has no name, and nor have Compose, swarm or the container one; set SERVICE_NAME",
     "id-characters": "{text} cannot be a service id: letters, digits and . _ : @ - only, at most 255",
     "id-secret": "it looks like a secret ({what}), and everybody can read the catalogue; the default id is used",
-    "id-taken": "the id {text} is already used by container {other}",
-    "id-twice": "the id {text} is already used by another port of this container",
-    "id-foreign": "the id {text} belongs to a registration of another program",
+    "id-form": "{text} begins like the ids of containers without SERVICE_ID, which no other may take",
+    "id-taken": "the id {text}, or that of one of its checks, is already used by container {other}",
+    "id-twice": "the id {text}, or that of one of its checks, is already used by another port of this container",
+    "id-foreign": "the id {text}, or that of one of its checks, belongs to a registration of another program",
     # Tags.
     "tag-list": "brackets and quotes are taken off: tags are separated by commas, without a list around them",
     "tag-separator": "{text} is one tag; tags are separated by commas",
@@ -43,6 +46,7 @@ REASONS = {
     "tag-udp": "the tag udp marks udp ports, and edges serve no instance that has it; this is a {protocol} port",
     "tag-characters": "{text} has control characters",
     "tag-length": "a tag of {length} bytes is too long: at most {most}",
+    "tag-count": "all tags of a service have {most} bytes at most; the last ones are left out",
     "tag-secret": "a tag looks like a secret ({what}), and everybody can read the catalogue",
     # Meta data.
     "meta-key": "a meta key may hold letters, digits, - and _ only, at most 128 of them",
@@ -68,6 +72,7 @@ REASONS = {
     "check-word": "{text} is not a path; write / or the path to ask for",
     "check-secret": "it looks like a secret ({what}), and everybody can read the definitions of checks",
     "check-port": "{text} is not true or false; the port that is checked is always that of the service",
+    "check-grpc": "{text} is not the name of a gRPC service: letters, digits and . _ - / only, at most 255",
     "check-method": "{text} is not GET or HEAD, the only methods that change nothing",
     "check-header": 'the header is neither \'Name: value\' nor JSON such as {{"Name": ["value"]}}',
     "check-header-secret": "the header {text} holds a secret, and everybody can read the definitions of checks",

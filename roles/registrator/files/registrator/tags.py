@@ -13,8 +13,10 @@ from registrator.secrecy import secret_value, shown
 
 # Consul sets no limit. Rules of proxies in tags get long, and a tag is repeated in every answer about its service.
 TAG_BYTES = 4096
+TAGS_BYTES = 65536
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# Also those that command a terminal, end a line, or turn the direction of writing round.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _COMMA = re.compile(r"(?<!\\),")
 _SEVERAL = re.compile(r"[A-Za-z0-9._-]+([\s;|]+[A-Za-z0-9._-]+)+")
 # What edges look for. Other tags may well be in upper case.
@@ -30,7 +32,7 @@ def _from_list(text: str) -> list[str]:
     """Return the tags of a list in brackets, as JSON or without its quotes."""
     try:
         items = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         items = None
     if isinstance(items, list) and all(isinstance(item, str) for item in items):
         return [item.strip() for item in items if item.strip()]
@@ -64,6 +66,7 @@ def _question(tag: str, protocol: str, notices: Notices) -> None:
 def tags_of(text: str, common: tuple[str, ...], protocol: str, notices: Notices) -> tuple[str, ...]:
     """Return the tags of one port: those of its label, those that every service gets, and ``udp`` on a udp port."""
     tags: list[str] = []
+    room = TAGS_BYTES
     for tag in _written(text, notices):
         _question(tag, protocol, notices)
         secret = secret_value(tag)
@@ -73,6 +76,10 @@ def tags_of(text: str, common: tuple[str, ...], protocol: str, notices: Notices)
             notices.refuse("tag-secret", "tags", what=secret)
         elif len(tag.encode()) > TAG_BYTES:
             notices.refuse("tag-length", "tags", length=len(tag.encode()), most=TAG_BYTES)
+        elif len(tag.encode()) > room:
+            notices.refuse("tag-count", "tags", most=TAGS_BYTES)
+            break
         else:
+            room -= len(tag.encode())
             tags.append(tag)
     return tuple(dict.fromkeys([*tags, *common, *(["udp"] if protocol == "udp" else [])]))

@@ -77,7 +77,17 @@ ROWS = [
     warns("prefix-case", "name", {"service_name": "x"}),
     warns("prefix-case", "check_http", {"Service_8081_Check_Http": "/"}),
     Row("same-key", "name", {"SERVICE_NAME": "a", "SERVICE_Name": "b"}),
+    Row("label-count", "*", {f"SERVICE_A{number:04}": "x" for number in range(2001)}),
+    Row("port-count", "*", {}, container="thousand_ports"),
     warns("typo", "tag", {"SERVICE_TAG": "http"}),
+    warns("typo", "chek_http", {"SERVICE_CHEK_HTTP": "/h"}),
+    warns("typo", "checkhttp", {"SERVICE_8081_CHECKHTTP": "/h"}),
+    warns("typo", "checks_tcp", {"SERVICE_CHECKS_TCP": "true"}),
+    warns("typo", "healthcheck_http", {"SERVICE_HEALTHCHECK_HTTP": "/h"}),
+    warns("typo", "8o81_name", {"SERVICE_8O81_NAME": "x"}),
+    warns("typo", "8081-name", {"SERVICE_8081-NAME": "x"}),
+    warns("typo", "8081check_http", {"SERVICE_8081CHECK_HTTP": "/h"}),
+    warns("prefix-case", "tags", {" SERVICE_TAGS": "x"}),
     warns("typo", "names", {"SERVICE_NAMES": "x"}),
     warns("quotes", "name", {"SERVICE_NAME": '"x"'}),
     warns("quotes", "check_http", {"SERVICE_CHECK_HTTP": "'/health'"}),
@@ -93,6 +103,9 @@ ROWS = [
     warns("name-dns", "name", {"SERVICE_NAME": "my_shop"}),
     Row("name-missing", "name", {"SERVICE_NAME": ""}, registered=False, image="sha256:" + "a" * 64, container="nameless"),
     Row("id-characters", "id", {"SERVICE_ID": "my id/1"}),
+    Row("id-form", "id", {"SERVICE_ID": "node1:other:80"}),
+    Row("id-form", "id", {"SERVICE_ID": "NODE1:OTHER:80"}),
+    Row("id-form", "id", {"SERVICE_ID": "node1:other:80:docker"}),
     Row("id-secret", "id", {"SERVICE_ID": JWT}),
     warns("tag-list", "tags", {"SERVICE_TAGS": '["http","v2"]'}),
     warns("tag-list", "tags", {"SERVICE_TAGS": "\"http\",'v2'"}),
@@ -102,6 +115,9 @@ ROWS = [
     warns("tag-template", "tags", {"SERVICE_TAGS": "{{.Config.Hostname}}"}),
     warns("tag-udp", "tags", {"SERVICE_TAGS": "udp"}),
     Row("tag-characters", "tags", {"SERVICE_TAGS": "a\nb"}),
+    Row("tag-characters", "tags", {"SERVICE_TAGS": "\x9b31m"}),
+    Row("tag-characters", "tags", {"SERVICE_TAGS": "\u202egat"}),
+    Row("tag-count", "tags", {"SERVICE_TAGS": ",".join(f"{number:05}" + "t" * 4000 for number in range(20))}),
     Row("tag-length", "tags", {"SERVICE_TAGS": "t" * 4097}),
     Row("tag-secret", "tags", {"SERVICE_TAGS": "db=postgres://u:hunter2@h/d"}),
     Row("meta-key", "", {"SERVICE_": "x"}),
@@ -121,7 +137,10 @@ ROWS = [
     warns("address-host", "address", {"SERVICE_ADDRESS": "container"}, container="host_network"),
     Row("address-none", "address", {"SERVICE_ADDRESS": "container/lan"}, registered=False),
     Row("check-unknown", "check_headers", {"SERVICE_CHECK_HEADERS": "a: b"}),
-    Row("check-unknown", "check", {"SERVICE_CHECK": "http"}),
+    Row("check-unknown", "check_docker", {"SERVICE_CHECK_DOCKER": "false"}),
+    Row("check-unsupported", "check", {"SERVICE_CHECK": "http"}, critical=True),
+    Row("check-unsupported", "check_path", {"SERVICE_CHECK_PATH": "/health"}, critical=True),
+    Row("check-unsupported", "check_http_path", {"SERVICE_CHECK_HTTP_PATH": "/health"}, critical=True),
     Row("check-unsupported", "check_httpp", {"SERVICE_CHECK_HTTPP": "/"}, critical=True),
     Row("check-unsupported", "check_docker", {"SERVICE_CHECK_DOCKER": "true"}, critical=True),
     Row("check-path", "check_http", {"SERVICE_CHECK_HTTP": "/a b"}, critical=True),
@@ -135,12 +154,20 @@ ROWS = [
     Row("check-secret", "check_http", {"SERVICE_CHECK_HTTP": "http://u:hunter2@localhost:8081/"}, critical=True),
     Row("check-port", "check_tcp", {"SERVICE_CHECK_TCP": "localhost:9000"}, critical=True),
     Row("check-port", "check_grpc", {"SERVICE_CHECK_GRPC": ":9000/svc"}, critical=True),
+    Row("check-grpc", "check_grpc", {"SERVICE_CHECK_GRPC": "a b"}, critical=True),
+    Row("check-grpc", "check_grpc", {"SERVICE_CHECK_GRPC": "s" * 256}, critical=True),
     Row("check-method", "check_http_method", {"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HTTP_METHOD": "POST"}, critical=True),
     Row("check-header", "check_header", {"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HEADER": "Host"}, critical=True),
     Row("check-header", "check_header", {"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HEADER": '{"Host": 1}'}, critical=True),
     Row("check-header-secret", "check_header", critical=True,
         labels={"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HEADER": '{"Authorization": ["Basic aHVudGVyMg=="]}'}),
+    Row("check-header", "check_header", critical=True,
+        labels={"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_HEADER": "\n".join(f"X-{one}: a" for one in range(65))}),
     Row("check-ttl", "check_ttl", {"SERVICE_CHECK_TTL": "soon"}, critical=True),
+    # Digits of other scripts, which Consul would refuse together with the service.
+    Row("check-ttl", "check_ttl", {"SERVICE_CHECK_TTL": "\u0661\u0660s"}, critical=True),
+    Row("check-duration", "check_interval", {"SERVICE_CHECK_TCP": "true", "SERVICE_CHECK_INTERVAL": "\u0661\u0660s"}),
+    Row("check-duration", "check_timeout", {"SERVICE_CHECK_TCP": "true", "SERVICE_CHECK_TIMEOUT": "1s" * 51}),
     Row("check-script", "check_script", {"SERVICE_CHECK_SCRIPT": "true"}, critical=True),
     Row("check-script", "check_cmd", {"SERVICE_CHECK_CMD": "/ok"}, critical=True),
     Row("check-duration", "check_interval", {"SERVICE_CHECK_TCP": "true", "SERVICE_CHECK_INTERVAL": "15"}),
@@ -158,7 +185,10 @@ ELSEWHERE = {"id-taken", "id-twice", "id-foreign", "engine"}
 
 
 def looked_at(document: Any, row: Row) -> Facts:
-    text = document("published" if row.container == "nameless" else row.container, **row.labels)
+    recorded = {"nameless": "published", "thousand_ports": "host_network"}.get(row.container, row.container)
+    text = document(recorded, **row.labels)
+    if row.container == "thousand_ports":
+        text["Config"]["ExposedPorts"] = {f"{port}/tcp": {} for port in range(1, 1011)}
     text["Config"]["Env"] = [*(text["Config"]["Env"] or []), *("=".join(item) for item in row.environment.items())]
     text["Config"]["Image"] = row.image or text["Config"]["Image"]
     if row.container == "nameless":
@@ -232,6 +262,68 @@ def test_conflicts_of_ids(document: Any) -> None:
     assert [(owner[0], item.kind) for owner, item in merge([twice])[1]] == [("c", "id-twice")]
     foreign = Actual(services={"mine": {"ID": "mine", "Service": "web", "Meta": {}}})
     assert [(owner[0], item.kind) for owner, item in plan(desired, foreign, "node1").refusals] == [("a", "id-foreign")]
+
+
+def test_ids_of_checks_and_of_other_cases_are_claimed(document: Any) -> None:
+    """An agent has one check of each id, and the catalogue one service, whatever the case of its letters."""
+
+    def one(created: str, settings: Settings = NODE, **labels: str) -> tuple[Facts, Outcome]:
+        facts = replace(facts_of(document("unhealthy", **labels)), id=created * 64, created=created)
+        return facts, registrations_of(facts, settings)
+
+    def refused(*found: tuple[Facts, Outcome]) -> list[tuple[str, str]]:
+        desired, refusals = merge(found)
+        assert len(desired) == 1
+        return [(owner[0], item.kind) for owner, item in refusals]
+
+    thief = one("b", SERVICE_ID="x:docker", SERVICE_CHECK_TTL="9s")
+    assert refused(one("a", SERVICE_ID="x"), thief) == [("b", "id-taken")]
+    assert refused(one("a", SERVICE_ID="x"), one("b", SERVICE_ID="X")) == [("b", "id-taken")]
+    for labels in ({"SERVICE_ID": "web:1", "SERVICE_CHECK_TTL": "9s"}, {"SERVICE_ID": "WEB"}):
+        desired, _refusals = merge([one("a", **labels)])
+        checks = {"service:web:1": {"ServiceID": "web"}}
+        foreign = Actual(services={"web": {"ID": "web", "Service": "web", "Meta": {}}}, checks=checks)
+        found = plan(desired, foreign, "node1")
+        assert [item.kind for _owner, item in found.refusals] == ["id-foreign"]
+        assert not found.register
+    # What has its own id stays, and what took its check is undone.
+    desired, _refusals = merge([one("a")])
+    (item,) = desired.values()
+    actual = Actual()
+    actual.record(item)
+    assert not plan(desired, actual, "node1").register
+    actual.checks[item.check_ids()[0]] = {"ServiceID": "another", "Status": "critical"}
+    assert plan(desired, actual, "node1").register == [item]
+
+
+def test_the_default_id_may_be_written_out(document: Any) -> None:
+    found = registrations_of(facts_of(document("published", SERVICE_ID="node1:published:8081")), NODE)
+    assert [item.id for item in found.registrations] == ["node1:published:8081"]
+    assert not found.refusals
+
+
+def test_what_is_written_commands_no_terminal(document: Any) -> None:
+    labels = {"SERVICE_X\nis not registered\x1b[2J": "1", "SERVICE_COLOUR": "red\u202e"}
+    facts = facts_of(document("published", **labels))
+    explained = explain_text(facts, registrations_of(facts, NODE), "", None)
+    assert all(line.isprintable() for line in explained.split("\n"))
+    assert not [line for line in explained.split("\n") if line.startswith("IS NOT REGISTERED")]
+
+
+def test_a_deep_list_of_tags_costs_only_itself(document: Any) -> None:
+    facts = facts_of(document("published", SERVICE_TAGS="[" * 100_000 + "]" * 100_000))
+    assert len(registrations_of(facts, NODE).registrations) == 1
+
+
+def test_many_labels_and_ports_hold_nothing_up(document: Any) -> None:
+    text = document("host_network")
+    text["Config"]["Labels"] = {f"SERVICE_{port}_NAME": "x" for port in range(1, 65_536)}
+    ports = range(1, 65_536)
+    text["Config"]["ExposedPorts"] = {f"{port}/{protocol}": {} for port in ports for protocol in ("tcp", "udp")}
+    # Whatever grows with the square of them would not come back from here.
+    found = registrations_of(facts_of(text), NODE)
+    assert len(found.registrations) == 1000
+    assert {item.kind for item in found.refusals} >= {"label-count", "port-count"}
 
 
 # One value of each attribute that is not its default, right or wrong.
