@@ -79,9 +79,7 @@ _VALUES = (
     ("a password in front of a host", re.compile(_LOGIN)),
     (
         "a hashed password",
-        re.compile(
-            r"\$(apr1|1|2[abxy]|5|6|7|y|argon2[a-z]*)\$|\{S?SHA[0-9]*\}|(?i:pbkdf2|scram)[a-z0-9_-]{0,20}\$[0-9]"
-        ),
+        re.compile(r"\$(apr1|1|2[abxy]|5|6|7|y|argon2[a-z]*)\$|\{S?SHA[0-9]*\}|(?i:pbkdf2|scram)[a-z0-9_-]{0,20}\$[0-9]"),
     ),
     ("credentials of an HTTP header", re.compile(r"(?i)(^|[\s:=])bearer\s+[a-z0-9+/=._~-]{8,}")),
     # `Basic authentication` is a description.
