@@ -6,7 +6,7 @@ export PYTHON LAB_NETWORK SUITE SUITES PYTHONS UPDATE
 
 .DEFAULT_GOAL := help
 .PHONY: help python-there demo demo-down bench test test-all check fuzz artifacts samples bundle changelog setup clean \
-	lint unit install render default rejected-input artifact day2 secure grow trixie bullseye bundle-site wan faults
+	lint unit install render default rejected-input artifact used-hosts day2 secure grow trixie bullseye bundle-site wan faults
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { name = "make " $$1; \
@@ -39,7 +39,7 @@ fuzz: python-there ## Generated catalogues, many and new ones (an hour; repeat a
 	@FUZZ_CATALOGUES=$(or $(CATALOGUES),2000) FUZZ_SEED=$(or $(SEED),random) $(PYTHON) tools/stages.py --verbose fuzz
 	@SCALE_SERVICES=3000 tools/test/pytest scale tests/apply/test_scale.py -s
 
-lint unit install render default rejected-input artifact day2 secure grow trixie bullseye bundle-site wan faults: python-there ## One test stage, with what it needs
+lint unit install render default rejected-input artifact used-hosts day2 secure grow trixie bullseye bundle-site wan faults: python-there ## One test stage, with what it needs
 	@$(PYTHON) tools/stages.py --verbose $@
 
 artifacts: python-there ## Fill the mirror in artifacts/ with Consul and consul-template

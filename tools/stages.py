@@ -67,6 +67,7 @@ STAGES: dict[str, Stage] = {
     "rejected-input": Stage("tools/test/scenario rejected_input", ("default",), nodes=True, tests=True),
     "artifact": Stage("tools/test/scenario artifact", ("rejected-input",), nodes=True, tests=True),
     # What does not fit into `make test`: up to half an hour each
+    "used-hosts": Stage("tools/test/scenario used_hosts", SETUP, nodes=True, tests=True),
     "former-artifacts": Stage("tools/setup/former-artifacts", ("artifacts",)),
     "day2": Stage("tools/test/scenario day2", (*SETUP, "former-artifacts"), nodes=True, tests=True),
     "secure": Stage("tools/test/scenario secure", SETUP, nodes=True, tests=True),
@@ -97,7 +98,7 @@ GOALS: dict[str, tuple[str, ...]] = {
     "test": ("lint", "unit", "playbooks", "install", "render", "fuzz", "default", "rejected-input", "artifact"),
     "test-all": (
         *("lint", "unit", "playbooks", "install", "render", "fuzz", "default", "rejected-input", "artifact"),
-        *("day2", "secure", "grow", "trixie", "bullseye", "bundle-site", "wan", "faults"),
+        *("used-hosts", "day2", "secure", "grow", "trixie", "bullseye", "bundle-site", "wan", "faults"),
     ),
 }
 
