@@ -149,7 +149,7 @@ def test_the_examples_for_ci_run_plain_molecule(system: str) -> None:
 
 
 def test_variables_of_the_scenarios_are_documented() -> None:
-    files = [".config/molecule/config.yml", "molecule/shared/site.yml", *tracked("molecule/*/molecule.yml")]
+    files = [".config/molecule/config.yml", "molecule/shared/vars/site.yml", *tracked("molecule/*/molecule.yml")]
     used = {name for file in files for name in re.findall(r"\b(?:LAB_[A-Z]+|ARTIFACT_[A-Z]+)\b", text_of(file))}
     assert used == set(re.findall(r"^\| `([A-Z_]+)` \|", text_of("docs/ci.md"), re.MULTILINE))
 

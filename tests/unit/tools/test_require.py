@@ -53,7 +53,7 @@ def test_the_defaults_are_those_of_the_nodes() -> None:
     for name, value in {"LAB_NAME": lab.name, "LAB_NETWORK": lab.network, "LAB_IMAGE": lab.image}.items():
         assert set(re.findall(rf"\$\{{{name}([^}}]*)\}}", config)) == {f":-{value}"}
     assert lab.mirror == ROOT / "artifacts"
-    site = yaml.safe_load((ROOT / "molecule" / "shared" / "site.yml").read_text(encoding="utf-8"))
+    site = yaml.safe_load((ROOT / "molecule" / "shared" / "vars" / "site.yml").read_text(encoding="utf-8"))
     assert f"default='{lab.name}'" in site["lab_name"] and f"default='{lab.network}'" in site["hospital_network"]
     shared = (ROOT / "molecule" / "shared" / "lab.py").read_text(encoding="utf-8")
     assert f'or "{lab.name}"' in shared and f'or "{lab.network}"' in shared
