@@ -316,6 +316,20 @@ def test_an_operators_upstream_of_the_same_name(serving: Edge, read_from_elsewhe
     assert serving.status()["skipped"] == []
 
 
+def test_a_host_name_that_the_operator_has_already_is_a_warning(serving: Edge) -> None:
+    """nginx uses the first of two servers without a word in its answer: whose name it is must not depend on who registers."""
+    path = serving.etc / "conf.d" / "www.conf"
+    path.write_text(f'server {{ listen 127.0.0.1:{serving.http_port}; server_name three.test; return 200 "operator"; }}\n')
+    serving.stage(serving.http("one", "two"))
+    assert serving.apply("--strict")["outcome"] == "unchanged" and serving.status()["warnings"] == []
+    serving.stage(serving.http("one", "two", "three"))
+    assert serving.apply("--strict")["outcome"] == "applied"
+    assert [(entry["service"], "two servers have this host name" in entry["reason"]) for entry in serving.status()["warnings"]] == [("three.test", True)]
+    assert serving.apply()["outcome"] == "unchanged" and old_traffic(serving)
+    serving.stage(serving.http("one", "two", "four"))
+    assert serving.apply("--strict")["outcome"] == "applied" and serving.status()["warnings"] == []
+
+
 # An address that no host has (RFC 5737): what the address of Docker's bridge is while Docker does not run.
 ABSENT = "192.0.2.77"
 

@@ -16,7 +16,7 @@ import os
 import re
 from typing import NamedTuple
 
-from .foreign import names
+from .foreign import doubled, names
 from .nginxconf import ConfigError, Document, Listener, parse_listen
 from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM
 from .system import Config, Trouble, remove_tree, run
@@ -134,6 +134,7 @@ class Operators(NamedTuple):
     listeners: set[Listener]
     passed: set[str]
     defined: set[str]
+    doubled: set[tuple[str, str]]
 
 
 def check_tree(config: Config, tree: str, documents: dict[str, Document]) -> Operators:
@@ -158,4 +159,4 @@ def check_tree(config: Config, tree: str, documents: dict[str, Document]) -> Ope
             remedy = f"include {os.path.dirname(hook)}/*.conf there, or run the site playbook"
             raise Trouble("operator", f"{config.nginx_conf} does not read {directory}/{hook}: {remedy}")
     passed, defined = names("\n".join(foreign_texts(result.stdout, tree)))
-    return Operators(foreign_listeners(result.stdout, tree), passed, defined)
+    return Operators(foreign_listeners(result.stdout, tree), passed, defined, doubled(result.stderr))

@@ -208,11 +208,12 @@ class Engine:
     def foreign_upstreams(self) -> Foreign:
         """Upstreams of the operator's own files: those of nginx's directory, and those of other files that nginx has spoken of."""
         found = scan(os.path.dirname(self.config.nginx_conf))
-        for number, key in enumerate(("passed", "defined")):
+        for number, (known, key) in enumerate(((found.passed, "passed"), (found.defined, "defined"))):
             for name, path in self._learned(key).items():
                 if not path or name in names(text_of(path))[number]:
-                    found[number].setdefault(name, path or "nginx configuration")
-        return found
+                    known.setdefault(name, path or "nginx configuration")
+        pairs = (entry for entry in self.state["doubled_names"] if isinstance(entry, list) and len(entry) == 2)
+        return found._replace(doubled=tuple((str(name), str(place)) for name, place in pairs))
 
     def _learned(self, key: str) -> dict[str, str]:
         """What nginx has spoken of: upstream -> the file, if it is known."""
@@ -564,9 +565,12 @@ class Engine:
             now = {"passed": found.passed, "defined": found.defined}
             kept = {key: {name: path for name, path in self._learned(key).items() if name in now[key]} for key in now}
             foreign = [list(listener) for listener in sorted(found.listeners)]
-            if foreign == self.state["foreign"] and kept == self.state["foreign_upstreams"]:
+            twice = [list(pair) for pair in sorted(found.doubled)]
+            learned = {"foreign": foreign, "foreign_upstreams": kept, "doubled_names": twice}
+            if all(self.state[key] == value for key, value in learned.items()):
                 return rendered
-            self.state["foreign"], self.state["foreign_upstreams"], self.state_changed = foreign, kept, True
+            self.state.update(learned)
+            self.state_changed = True
 
     def _learn(self, message: str) -> bool:
         """Note an upstream that nginx speaks of and that was not known to be in the operator's files; whether there was one."""

@@ -21,6 +21,7 @@ _PASS = re.compile(rf"\b[a-z]+_pass\s+[\"']?(?:[a-z]+://)?({UPSTREAM})(?=[/;?$\"
 _DEFINED = re.compile(rf"(?:^|[\s;{{}}])upstream\s+[\"']?({UPSTREAM})[\"']?\s*\{{")
 _REFUSED = re.compile(rf"(?:host not found in upstream \"(?P<passed>{UPSTREAM})\"|duplicate upstream \"(?P<defined>{UPSTREAM})\")")
 _FILE = re.compile(r"the operator's own file (/\S+), line ")
+_DOUBLED = re.compile(r"conflicting server name \"([^\"]{1,253})\" on (\S{1,80}), ignored")
 MAX_FILE = 4 << 20
 
 
@@ -29,6 +30,8 @@ class Foreign(NamedTuple):
 
     passed: dict[str, str]
     defined: dict[str, str]
+    # Host names that two servers have, each with its socket.
+    doubled: tuple[tuple[str, str], ...] = ()
 
 
 NOTHING = Foreign({}, {})
@@ -46,13 +49,18 @@ def refused(message: str) -> tuple[str, str, str]:
     return (match.group("passed") or "", match.group("defined") or "", place.group(1) if place else "") if match else ("", "", "")
 
 
+def doubled(warnings: str) -> set[tuple[str, str]]:
+    """Return the host names that nginx says two servers have, each with its socket."""
+    return set(_DOUBLED.findall(warnings))
+
+
 def scan(directory: str) -> Foreign:
     """Read every file of the configuration directory, included or not: an upstream too many does no harm."""
     found = Foreign({}, {})
     for folder, _, files in os.walk(directory):
         for name in sorted(files):
             path = f"{folder}/{name}"
-            for known, new in zip(found, names(text_of(path))):
+            for known, new in zip((found.passed, found.defined), names(text_of(path))):
                 for upstream in sorted(new):
                     known.setdefault(upstream, path)
     return found

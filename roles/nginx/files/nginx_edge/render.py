@@ -179,6 +179,15 @@ def render(
         {"kind": "warning", "side": "http", "service": name, "reason": f"{file} passes requests to upstream {name}, which no service has now: they get 502"}
         for name, file in not_served.items()
     ]
+    report["warnings"] += [
+        {
+            "kind": "warning",
+            "side": "http",
+            "service": name,
+            "reason": f"two servers have this host name at {place}, and nginx uses the one it reads first; reserved_host_names keeps a name for the operator",
+        }
+        for name, place in foreign.doubled
+    ]
     report["certificates"] = {name[: -len(".pem")]: expiry(text) for name, text in used.items()}
     files = {
         "main/edge.conf": MAIN.format(base=source.base_main, tree=tree),

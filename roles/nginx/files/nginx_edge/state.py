@@ -26,6 +26,7 @@ def empty() -> dict[str, Any]:
         "refused": None,
         "seen": {},
         "foreign": [],
+        "doubled_names": [],
         "foreign_upstreams": {"passed": {}, "defined": {}},
         "last": None,
         "last_failure": None,
