@@ -14,7 +14,7 @@ from ._gotemplate import fill
 
 # Callers inside are not limited: with Docker's masquerading, all containers of a node have one address.
 _COUNTED = """\
-# What the limits count: an IPv4 address, or the /64 network of an IPv6 address, of which one client may use every address.
+# What the limits count: an IPv4 address, or the /64 network of an IPv6 address, which one client may have.
 map $binary_remote_addr $edge_address {
     default $binary_remote_addr;
     "~(?s)^(?<edge_network>.{8}).{8}$" $edge_network;

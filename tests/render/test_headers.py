@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Headers of requests and answers: how large they may be, and which of them reach an instance, asked of a real nginx."""
+"""Headers of requests and answers, asked of a real nginx: how large they may be, and which reach an instance."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Connections to instances that the edge uses again: never one that is just being closed, never one that is logged in."""
+"""Connections to instances that the edge uses again: never one that is being closed, never one that is logged in."""
 
 from __future__ import annotations
 
