@@ -154,17 +154,18 @@ def read_key(key: str) -> Key | None:
 def entries_of(facts: Facts, notices: Notices) -> list[Entry]:
     """Return all that labels and environment say, with what of it has no readable name put into ``notices``."""
     entries: list[Entry] = []
-    for source, is_label in ((facts.env, False), (facts.labels, True)):
+    sources = [
+        ({text: value for text, value in source.items() if text.strip().upper().startswith(_PREFIX)}, is_label)
+        for source, is_label in ((facts.env, False), (facts.labels, True))
+    ]
+    if sum(len(source) for source, _is_label in sources) > MOST_LABELS:
+        # A part of them might leave out the check, or that the port is to be ignored.
+        notices.refuse("label-count", "*", most=MOST_LABELS)
+        return []
+    for source, is_label in sources:
         first: dict[Key, tuple[str, str]] = {}
         # Upper case sorts first, so the proper spelling wins over others.
-        count = 0
         for text, value in sorted(source.items()):
-            if not text.strip().upper().startswith(_PREFIX):
-                continue
-            count += 1
-            if count > MOST_LABELS:
-                notices.refuse("label-count", "*", most=MOST_LABELS, first=shown(text))
-                break
             try:
                 key = read_key(text)
             except ValueError as error:

@@ -34,7 +34,7 @@ DNS_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 SERVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,254}")
 # What costs a port its registration, so that its other labels need no word of their own.
 WHOLE_PORT = frozenset([f"name-{what}" for what in ("secret", "characters", "reserved", "spelling", "missing")])
-WHOLE_PORT |= {"address-none", "port-not-registered"}
+WHOLE_PORT |= {"address-none", "port-not-registered", "label-count"}
 # Each costs the agent some milliseconds, during which all other containers wait.
 MOST_PORTS = 1000
 _WEIGHT = re.compile(r"(100|[0-9]{1,2})")
@@ -117,6 +117,8 @@ def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = Non
         return Outcome(notes=(f"the container shares the network of container {owner_id}, which does not run",))
     notices = Notices()
     entries = entries_of(facts, notices)
+    if any(item.kind == "label-count" for item in notices.refusals):
+        return Outcome(refusals=tuple(notices.refusals))
     facts = effective_facts(facts, owner, named_ports(entries))
     container = _Container(facts, settings, entries, now, notices)
     endpoints = _look_at_ports(container)

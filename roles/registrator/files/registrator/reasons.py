@@ -12,7 +12,7 @@ from registrator.model import Refusal
 
 REASONS = {
     # The name of the label or variable.
-    "label-count": "more than {most} names begin with SERVICE_; those from {first} on have no effect",
+    "label-count": "more than {most} labels and variables begin with SERVICE_; the container is not registered",
     "port-number": "{port} is neither a port from 1 to 65535 nor a range such as 9300-9400, without leading zeros",
     "port-unknown": "the container has no port {port}; the port inside of it counts, not the published one{hint}",
     "port-count": "at most {most} ports of one container are registered; those from {first} on are not",
@@ -65,7 +65,7 @@ REASONS = {
     "address-none": "the container has no address of its own{network}; nothing is registered for this port",
     # Checks. Where the check that was asked for cannot be made, the service stays critical.
     "check-unknown": "this check option does not exist",
-    "check-unsupported": "this kind of check does not exist here; use http, https, tcp, grpc or ttl",
+    "check-unsupported": "this kind of check does not exist here; use SERVICE_CHECK_HTTP=/path, _HTTPS, _TCP, _GRPC or _TTL",
     "check-path": "a URL path has 1 to 1024 printable ASCII characters and no blank",
     "check-url": "this is a URL and not a path; write {right}: address and port are always those of the service",
     "check-url-path": "a URL of this port itself: only its path {right} is used",
