@@ -51,7 +51,9 @@ class Once:
 
     def say(self, level: str, container: str, event: str, reason: str, **fields: Any) -> bool:
         """Write a line unless it was written before; returns whether it was."""
-        key = (container, event, " ".join("{}={}".format(*item) for item in sorted(fields.items())) + reason)
+        # A container may be renamed.
+        about = [f"{key}={value}" for key, value in sorted(fields.items()) if key != "name"]
+        key = (container, event, " ".join(about) + reason)
         if key in self._said:
             return False
         self._said[key] = None

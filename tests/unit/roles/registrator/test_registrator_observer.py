@@ -160,12 +160,14 @@ def test_a_line_is_written_once_in_a_containers_life(capsys: pytest.CaptureFixtu
     assert not once.say("warning", "a" * 64, "refused", "why", key="x")
     assert once.say("warning", "a" * 64, "refused", "why", key="y")
     assert once.say("error", "", "unreadable", "why")
+    assert once.say("warning", "c" * 64, "refused", "why", name="former")
+    assert not once.say("warning", "c" * 64, "refused", "why", name="later")
     once.forget("b" * 64)
     assert not once.say("warning", "a" * 64, "refused", "why", key="x")
     once.forget("a" * 64)
     assert once.say("warning", "a" * 64, "refused", "why", key="x")
     assert not once.say("error", "", "unreadable", "why")
-    assert len(capsys.readouterr().err.splitlines()) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 5
 
 
 def test_what_was_written_is_not_kept_for_ever(capsys: pytest.CaptureFixture[str]) -> None:
