@@ -48,6 +48,8 @@ class ClusterState(t.NamedTuple):
     #: The ids of /v1/agent/services and of what /v1/catalog/node holds, when the two are to be compared.
     services: t.Collection[str] | None = None
     catalogued: t.Collection[str] | None = None
+    #: Whether the catalogue holds the node as it is now, and not a machine of the same name that it replaced. None when nobody asked.
+    entered: bool | None = None
 
 
 #: Values of serf's member status (serf.MemberStatus).
@@ -87,6 +89,8 @@ def evaluate(state: ClusterState, servers: t.Sequence[Server], node: str, mode: 
     if not state.leader:
         problems.append("the cluster has no leader")
         return problems
+    if state.entered is False:
+        problems.append(f"the catalogue does not hold {node} as it is now")
     if state.services is not None:
         missing = sorted(set(state.services) - set(state.catalogued or ()))
         if missing:
@@ -240,7 +244,11 @@ class ConsulApi:
         state = ClusterState(leader=leader, members=self.optional("/v1/agent/members"), config=own.get("Config"))
         if catalogue_of and leader:
             held = self.optional(f"/v1/catalog/node/{catalogue_of}") or {}
-            state = state._replace(services=tuple(self.optional("/v1/agent/services") or ()), catalogued=tuple(held.get("Services") or ()))
+            state = state._replace(
+                services=tuple(self.optional("/v1/agent/services") or ()),
+                catalogued=tuple(held.get("Services") or ()),
+                entered=(held.get("Node") or {}).get("ID") == (own.get("Config") or {}).get("NodeID"),
+            )
         if mode != "server" or not leader:
             return state
         raft = self.optional("/v1/operator/raft/configuration")

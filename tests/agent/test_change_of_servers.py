@@ -126,6 +126,8 @@ def test_a_server_makes_room_and_one_gets_another_address(start: t.Callable[...,
     assert "s3" not in [node["Node"] for node in agents["s1"].api.request("/v1/catalog/nodes")]
 
     # Another address: the same data, so the same server for the cluster.
+    assert agents["s1"].api.state("server", "s1").entered
+    assert agents["s1"].api.state("server", "s3").entered is False
     identity = agents["s4"].api.request("/v1/agent/self")["Config"]["NodeID"]
     agents["s4"].stop()
     moved = {**changed, "s4": "127.0.13.5"}

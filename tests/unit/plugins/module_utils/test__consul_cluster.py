@@ -54,7 +54,7 @@ def behind(name: str, entries: int) -> dict[str, t.Any]:
 def test_a_healthy_cluster_has_no_problem() -> None:
     assert evaluate(healthy(), SERVERS, "consul-1", "server") == []
     assert evaluate(healthy(autopilot=behind("consul-2", 100)), SERVERS, "consul-1", "server") == []
-    assert evaluate(healthy(services=["web"], catalogued=["web", "db"]), SERVERS, "consul-1", "server") == []
+    assert evaluate(healthy(services=["web"], catalogued=["web", "db"], entered=True), SERVERS, "consul-1", "server") == []
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,7 @@ def test_a_healthy_cluster_has_no_problem() -> None:
             "unhealthy because of old-4",
         ),
         (healthy(autopilot=behind("consul-3", 101)), "server", "consul-3 (192.0.2.3) has not caught up: 101 entries"),
+        (healthy(services=[], catalogued=[], entered=False), "server", "the catalogue does not hold consul-1 as it is now"),
         (healthy(services=["web", "db"], catalogued=["db"]), "server", "the catalogue does not hold web of consul-1"),
         (healthy(services=[str(number) for number in range(7)], catalogued=None), "client", "0, 1, 2, 3, 4 and 2 more of consul-1"),
         (healthy(raft=None), "server", "does not tell the Raft configuration"),
