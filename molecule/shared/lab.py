@@ -44,6 +44,14 @@ def container(node: str) -> str:
     return f"{NAME}-{node}"
 
 
+def know_address(node: str, address: str) -> None:
+    """Let the operator's SSH know a node under a further address."""
+    known = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "known_hosts"
+    lines = known.read_text(encoding="utf-8").splitlines()
+    keys = [line.split(" ", 1)[1] for line in lines if line.startswith(f"{({**NODES, **FURTHER})[node]} ")]
+    known.write_text("\n".join([*lines, *(f"{address} {key}" for key in keys)]) + "\n", encoding="utf-8")
+
+
 def testinfra_name(node: str) -> str:
     """The node as testinfra addresses it."""
     return f"docker://{container(node)}"

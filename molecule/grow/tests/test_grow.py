@@ -44,14 +44,15 @@ def healthy(tolerance: int) -> None:
 
 @pytest.fixture(name="inventory")
 def fixture_inventory(tmp_path: Path) -> t.Callable[..., Path]:
-    """The hospital's inventory with further nodes: inventory(clients=["consul-4"])."""
+    """The hospital's inventory with further nodes: inventory(clients=["consul-4"]). Some may be left out, and have another address."""
 
-    def make(clients: t.Sequence[str] = (), servers: t.Sequence[str] = ()) -> Path:
+    def make(clients: t.Sequence[str] = (), servers: t.Sequence[str] = (), without: t.Sequence[str] = (), addresses: t.Mapping[str, str] | None = None) -> Path:
         hosts = yaml.safe_load((lab.INVENTORY / "hosts.yml").read_text(encoding="utf-8"))
         groups = hosts["all"]["children"]
         for group, names in (("consul_clients", clients), ("consul_servers", servers), ("docker_hosts", [*clients, *servers])):
-            entries = {name: {"ansible_host": ALL[name]} if group != "docker_hosts" else None for name in names}
-            groups[group] = {"hosts": {**(groups[group] or {}).get("hosts", {}), **entries}}
+            entries = {name: {"ansible_host": {**ALL, **(addresses or {})}[name]} if group != "docker_hosts" else None for name in names}
+            listed = {**(groups[group] or {}).get("hosts", {}), **entries}
+            groups[group] = {"hosts": {name: entry for name, entry in listed.items() if name not in without}}
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts), encoding="utf-8")
         shutil.copytree(lab.INVENTORY / "group_vars", tmp_path / "group_vars", dirs_exist_ok=True)
         return tmp_path
@@ -134,3 +135,41 @@ def test_and_removed_again(inventory: t.Callable[..., Path]) -> None:
     assert members() == dict.fromkeys(lab.NODES, "server")
     traffic.wait_until_served(*lab.NODES)
     assert well("site", inventory=inventory()).changed == 0
+
+
+def test_a_server_makes_room_for_another_one(inventory: t.Callable[..., Path]) -> None:
+    both = inventory(servers=["consul-4"])
+    with traffic.Callers(lab.EDGES) as callers:
+        # For the length of the change there are four, and the operator says so.
+        well("site", inventory=both, preflight_tolerated=["servers"])
+        assert voters() == {*lab.NODES, "consul-4"}
+        traffic.start_service("consul-4")
+        well("remove_node", "--limit", "consul-3", inventory=both)
+        changed = inventory(servers=["consul-4"], without=["consul-3"])
+        well("site", inventory=changed)
+    callers.saw_no_failure()
+    healthy(1)
+    assert voters() == {"consul-1", "consul-2", "consul-4"}
+    assert members() == dict.fromkeys(("consul-1", "consul-2", "consul-4"), "server")
+    traffic.wait_until_served("consul-1", "consul-2", "consul-4")
+    assert well("site", inventory=changed).changed == 0
+
+
+def test_a_server_gets_another_address(inventory: t.Callable[..., Path]) -> None:
+    """Its host has the new one next to the old one, which only the agent gives up."""
+    address = f"{lab.NETWORK}.140"
+    before = secure.ask("consul-1", "/v1/catalog/node/consul-4", secure.token("operator")).json()["Node"]["ID"]
+    lab.know_address("consul-4", address)
+    with traffic.Callers(lab.EDGES) as callers:
+        well("drain", "--limit", "consul-4", inventory=inventory(servers=["consul-4"], without=["consul-3"]))
+        lab.run("consul-4", f"systemctl stop consul; ip address add {address}/24 dev eth0")
+        site = inventory(servers=["consul-4"], without=["consul-3"], addresses={"consul-4": address})
+        well("site", inventory=site)
+        well("undrain", "--limit", "consul-4", inventory=site)
+        traffic.wait_until_served("consul-1", "consul-2", "consul-4")
+    callers.saw_no_failure()
+    healthy(1)
+    assert voters() == {"consul-1", "consul-2", "consul-4"}
+    node = secure.ask("consul-1", "/v1/catalog/node/consul-4", secure.token("operator")).json()["Node"]
+    assert (node["ID"], node["Address"]) == (before, address), "it is the same server for the cluster"
+    assert well("site", inventory=site).changed == 0
