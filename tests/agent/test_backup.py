@@ -114,6 +114,31 @@ def test_without_a_token_nothing_is_taken_and_the_reason_is_told(sites: t.Callab
     assert consul_backup.snapshots(site.config.directory) == []
 
 
+def test_a_connection_that_breaks_costs_no_snapshot(sites: t.Callable[[str], Site], tmp_path: Path) -> None:
+    """Consul's program fails once and twice, and then a third time."""
+    site = sites("breaking")
+    program, count = tmp_path / "consul", tmp_path / "count"
+    program.write_text(
+        f"""#!/bin/sh
+if [ "$2" = save ]; then
+    echo >> {count}
+    [ "$(wc -l < {count})" -ge "$(cat {tmp_path}/good)" ] || {{ echo 'connection reset by peer' >&2; exit 1; }}
+fi
+exec {site.config.consul} "$@"
+""",
+        encoding="utf-8",
+    )
+    program.chmod(0o755)
+    config = site.config._replace(consul=str(program))
+    (tmp_path / "good").write_text("3", encoding="ascii")
+    assert Path(consul_backup.take(config, "third")["file"]).exists()
+    count.unlink()
+    (tmp_path / "good").write_text("4", encoding="ascii")
+    with pytest.raises(consul_backup.BackupError, match="connection reset by peer"):
+        consul_backup.take(config, "never")
+    assert [one.label for one in consul_backup.snapshots(config.directory)] == ["third"]
+
+
 #: Secrets of the site's tokens: a new site gets the same ones, because they are on the control node.
 SECRETS = {"backup": "b0000000-0000-4000-8000-000000000001", "automation": "b0000000-0000-4000-8000-000000000002"}
 

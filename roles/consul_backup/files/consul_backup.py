@@ -30,6 +30,8 @@ import urllib.request
 CONFIG = "/etc/consul-backup/config.json"
 REQUEST_SECONDS = 10.0
 POLL_SECONDS = 0.5
+#: How often a snapshot is asked for before that counts as a failure.
+SAVE_TRIES = 3
 #: A member of the cluster that is alive (serf.MemberStatus).
 ALIVE = 1
 NAME = re.compile(r"consul-(?P<time>\d{8}T\d{6}Z)-(?P<index>\d+)(?:-(?P<label>[a-z][a-z0-9-]*))?\.snap")
@@ -249,7 +251,7 @@ def take(config: Config, label: str = "") -> dict[str, t.Any]:
         os.close(handle)
         try:
             # Consul writes a file of its own and renames it over this one.
-            consul.run("snapshot", "save", new)
+            save(consul, new)
             os.chmod(new, 0o600)
             consul.run("snapshot", "inspect", new)
             description = check(new)
@@ -266,6 +268,18 @@ def take(config: Config, label: str = "") -> dict[str, t.Any]:
             os.unlink(os.path.join(config.directory, old))
         path = os.path.join(config.directory, name)
         return {"file": path, "bytes": os.path.getsize(path), "removed": removed, **description}
+
+
+def save(consul: Consul, path: str) -> None:
+    """Save a snapshot. The leader may drop the connection while several servers ask at once, which says nothing about the next try."""
+    for left in reversed(range(SAVE_TRIES)):
+        try:
+            consul.run("snapshot", "save", path)
+            return
+        except BackupError:
+            if left == 0:
+                raise
+            time.sleep(POLL_SECONDS)
 
 
 def restore(config: Config, path: str, token_file: str = "") -> dict[str, t.Any]:
