@@ -2,7 +2,8 @@
 # and shows progress. `make help` lists the targets.
 
 PYTHON ?= python3
-export PYTHON LAB_NETWORK SUITE SUITES PYTHONS UPDATE
+# Only what has a default here: other variables reach the programs from the environment and the command line anyway.
+export PYTHON
 
 .DEFAULT_GOAL := help
 .PHONY: help python-there demo demo-down bench test test-all check fuzz artifacts samples bundle changelog setup clean \
