@@ -54,7 +54,8 @@ def test_the_defaults_are_those_of_the_nodes() -> None:
         assert set(re.findall(rf"\$\{{{name}([^}}]*)\}}", config)) == {f":-{value}"}
     assert lab.mirror == ROOT / "artifacts"
     site = yaml.safe_load((ROOT / "molecule" / "shared" / "vars" / "site.yml").read_text(encoding="utf-8"))
-    assert f"default='{lab.name}'" in site["lab_name"] and f"default='{lab.network}'" in site["hospital_network"]
+    assert f"default('{lab.name}', true)" in site["lab_name"]
+    assert f"default('{lab.network}', true)" in site["hospital_network"]
     shared = (ROOT / "molecule" / "shared" / "lab.py").read_text(encoding="utf-8")
     assert f'or "{lab.name}"' in shared and f'or "{lab.network}"' in shared
 

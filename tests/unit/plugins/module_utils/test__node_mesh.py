@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import socket
 import time
 import typing as t
@@ -30,12 +31,18 @@ TABLE = parse_ports(
 )
 
 
+def free_port(kind: socket.SocketKind) -> int:
+    """Return a port that is free now, and that the kernel gives to no other program unasked."""
+    for port in random.sample(range(25000, 32768), 100):
+        with contextlib.suppress(OSError), socket.socket(type=kind) as probe:
+            probe.bind(("", port))
+            return port
+    raise AssertionError("none of 100 ports is free")
+
+
 def free_ports() -> tuple[int, int]:
-    """A TCP and a UDP port that are free now."""
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.bind((ADDRESS, 0))
-        udp.bind((ADDRESS, 0))
-        return tcp.getsockname()[1], udp.getsockname()[1]
+    """Return a TCP and a UDP port that are free now."""
+    return free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
 
 
 def gone(pid: int, seconds: float = 5) -> bool:
