@@ -82,8 +82,10 @@ def http_zones(settings: dict[str, t.Any]) -> str:
 
 def http_limits(settings: dict[str, t.Any], *, inside: bool) -> str:
     """Return the limits of one server of the http side."""
-    lines = []
-    if settings["request_limit"] and not inside:
+    lines: list[str] = []
+    if inside:
+        return ""
+    if settings["request_limit"]:
         lines.append(fill(_REQUESTS, limit=settings["request_limit"]))
     if settings["rate_limit"]:
         burst = settings["rate_limit_burst"]

@@ -316,6 +316,16 @@ def test_an_operators_upstream_of_the_same_name(serving: Edge, read_from_elsewhe
     assert serving.status()["skipped"] == []
 
 
+@pytest.mark.parametrize("place", ["sites-available/shop", "conf.d/shop.conf.bak"])
+def test_an_upstream_in_a_file_that_nginx_does_not_read_takes_nothing_off_the_edge(serving: Edge, place: str) -> None:
+    unread = serving.etc / place
+    unread.parent.mkdir(exist_ok=True)
+    unread.write_text("upstream http_shop { server 127.0.0.1:9; }\n")
+    serving.stage(serving.http("one", "shop"))
+    assert serving.apply("--strict")["outcome"] == "applied"
+    assert serving.ask("shop") == (200, "shop") and serving.status()["skipped"] == []
+
+
 def test_a_host_name_that_the_operator_has_already_is_a_warning(serving: Edge) -> None:
     """nginx uses the first of two servers without a word in its answer: whose name it is must not depend on who registers."""
     path = serving.etc / "conf.d" / "www.conf"

@@ -185,7 +185,7 @@ def test_callers_inside_are_not_limited(
     port = free_port()
     internal = {"listen_addresses": ["127.0.0.1"], "http_port": port}
     options = {"internal": internal, "listen_addresses": ["127.0.0.9"], "allow_loopback": True, "tls_port": free_port()}
-    nginx.start(*(render(side, request_limit=5, **options).text for side in ("http", "tcp")), [port])
+    nginx.start(*(render(side, request_limit=5, rate_limit=1, rate_limit_burst=0, **options).text for side in ("http", "tcp")), [port])
     slow.send(port, 20, host=f"web.internal.{DOMAIN}")
     assert {ask(port, f"web.internal.{DOMAIN}", source=GREEDY) for _ in range(8)} == {(200, "web")}
     assert not slow.answered()

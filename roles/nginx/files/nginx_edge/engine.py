@@ -206,14 +206,20 @@ class Engine:
         return render(wanted, unusable, *fixed)
 
     def foreign_upstreams(self) -> Foreign:
-        """Upstreams of the operator's own files: those of nginx's directory, and those of other files that nginx has spoken of."""
+        """Return the upstreams of the operator's own files: those of nginx's directory, and those that nginx has spoken of.
+
+        A file that nginx does not read defines nothing: only what nginx has spoken of takes a service off the edge.
+        """
         found = scan(os.path.dirname(self.config.nginx_conf))
-        for number, (known, key) in enumerate(((found.passed, "passed"), (found.defined, "defined"))):
-            for name, path in self._learned(key).items():
-                if not path or name in names(text_of(path))[number]:
-                    known.setdefault(name, path or "nginx configuration")
+        written, defined = found.defined, {}
+        for name, path in self._learned("passed").items():
+            if not path or name in names(text_of(path))[0]:
+                found.passed.setdefault(name, path or "nginx configuration")
+        for name, path in self._learned("defined").items():
+            if not path or name in names(text_of(path))[1]:
+                defined[name] = path or written.get(name, "nginx configuration")
         pairs = (entry for entry in self.state["doubled_names"] if isinstance(entry, list) and len(entry) == 2)
-        return found._replace(doubled=tuple((str(name), str(place)) for name, place in pairs))
+        return Foreign(found.passed, defined, tuple((str(name), str(place)) for name, place in pairs))
 
     def _learned(self, key: str) -> dict[str, str]:
         """What nginx has spoken of: upstream -> the file, if it is known."""

@@ -55,7 +55,7 @@ def doubled(warnings: str) -> set[tuple[str, str]]:
 
 
 def scan(directory: str) -> Foreign:
-    """Read every file of the configuration directory, included or not: an upstream too many does no harm."""
+    """Read every file of the configuration directory, whether nginx reads it or not."""
     found = Foreign({}, {})
     for folder, _, files in os.walk(directory):
         for name in sorted(files):

@@ -72,3 +72,10 @@ def test_every_comparison_has_four_others_and_a_reason() -> None:
     for row in rows:
         cells = [cell.strip() for cell in row[3].strip().strip("|").split("|")]
         assert len(cells) == 5 and all(cells), row[0]
+
+
+def test_one_client_leaves_connections_to_others() -> None:
+    """A request or a connection takes four of a worker's while the edge has certificates: client, two ends of a socket, instance."""
+    defaults = {option.name: t.cast("int", option.default) for option in SCHEMA if option.name.endswith("_limit")}
+    role = yaml.safe_load((ROOT / "roles" / "nginx" / "defaults" / "main.yml").read_text())
+    assert 4 * (defaults["request_limit"] + defaults["connection_limit"]) <= 0.75 * role["nginx_worker_connections"]
