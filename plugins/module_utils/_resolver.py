@@ -293,8 +293,11 @@ def other_writers(system: System) -> list[str]:
         if "dns=none" in settings or "rc-manager=unmanaged" in settings:
             found.remove("NetworkManager")
     if "tailscaled" in found:
-        settings = system.run(["tailscale", "debug", "prefs"])[1].replace(" ", "").splitlines()
-        if '"CorpDNS":false,' in settings or '"CorpDNS":false' in settings:
+        try:
+            preferences = json.loads(system.run(["tailscale", "debug", "prefs"])[1])
+        except ValueError:
+            preferences = None
+        if isinstance(preferences, dict) and preferences.get("CorpDNS") is False:
             found.remove("tailscaled")
     return sorted(found)
 

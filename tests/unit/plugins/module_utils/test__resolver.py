@@ -398,7 +398,17 @@ def test_the_names_of_the_site_come_into_the_hosts_file_and_out_of_it(plain: Hos
     assert plain.text("/etc/hosts") == before
 
 
-@pytest.mark.parametrize(("preferences", "named"), [('{"CorpDNS": true,\n}', True), ('{\n "CorpDNS": false,\n}', False), ("", True)])
+@pytest.mark.parametrize(
+    ("preferences", "named"),
+    [
+        ('{\n\t"RouteAll": false,\n\t"CorpDNS": true,\n\t"RunSSH": false\n}\n', True),
+        ('{\n\t"RouteAll": false,\n\t"CorpDNS": false,\n\t"RunSSH": false\n}\n', False),
+        ('{"CorpDNS":false}', False),
+        ('{"RouteAll": false}', True),
+        ("[]", True),
+        ("", True),
+    ],
+)
 def test_tailscale_is_a_writer_unless_it_leaves_names_alone(plain: Host, preferences: str, named: bool) -> None:
     plain.link("/proc/self/ns/pid", "pid:[1]")
     _process(plain, "10", "tailscaled", "pid:[1]")
