@@ -225,10 +225,10 @@ def flag_value(arguments: t.Sequence[str], flag: str) -> str:
 def command_line(argv: str, environment: t.Mapping[str, str]) -> list[str]:
     """The arguments of a unit's command, its variables replaced as systemd does (systemd.service(5))."""
     arguments: list[str] = []
-    for word in _split(argv):
+    for word in split_words(argv):
         whole = re.fullmatch(r"\$(\w+)", word)
         if whole:
-            arguments.extend(_split(environment.get(whole.group(1), "")))
+            arguments.extend(split_words(environment.get(whole.group(1), "")))
         else:
             arguments.append(re.sub(r"\$\{(\w+)\}", lambda match: environment.get(match.group(1), ""), word))
     return arguments
@@ -240,11 +240,12 @@ def environment_file(text: str) -> dict[str, str]:
     for line in text.splitlines():
         name, separator, value = line.strip().partition("=")
         if separator and re.fullmatch(r"\w+", name):
-            found[name] = " ".join(_split(value)) if value[:1] in "'\"" else value
+            found[name] = " ".join(split_words(value)) if value[:1] in "'\"" else value
     return found
 
 
-def _split(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
+    """The words of a text that is quoted as for a shell; its parts between blanks when a quote is not closed."""
     try:
         return shlex.split(text)
     except ValueError:

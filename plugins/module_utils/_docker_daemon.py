@@ -157,7 +157,8 @@ class Engine:
 
     def arguments(self, shown: t.Mapping[str, str]) -> tuple[list[str], str]:
         """Return the command line of dockerd, and where it is written."""
-        environment = _daemon_json.environment_file("\n".join(shown.get("Environment", "").split()))
+        # systemctl quotes an assignment that has blanks.
+        environment = dict(word.split("=", 1) for word in _daemon_json.split_words(shown.get("Environment", "")) if "=" in word)
         files = re.findall(r"(/\S+)", shown.get("EnvironmentFiles", ""))
         if shown.get("LoadState") != "loaded":
             # The distribution's unit, not installed yet, will read this file.

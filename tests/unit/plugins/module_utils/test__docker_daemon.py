@@ -74,6 +74,8 @@ def _shown(command: str, environment: str = "") -> dict[str, str]:
         (_shown("/usr/bin/dockerd --config-file /data/docker/daemon.json"), "/data/docker/daemon.json"),
         (_shown("/usr/bin/dockerd --config-file=/a.json --config-file=/b.json"), "/b.json"),
         (_shown("/usr/bin/dockerd $DOCKER_OPTS", "DOCKER_OPTS=--config-file=/opt/d.json"), "/opt/d.json"),
+        (_shown("/usr/bin/dockerd $DOCKER_OPTS", '"DOCKER_OPTS=--config-file=/opt/d.json --debug" A=b'), "/opt/d.json"),
+        (_shown("/usr/bin/dockerd $DOCKER_OPTS", 'A=b "DOCKER_OPTS=--debug --config-file=/opt/d.json"'), "/opt/d.json"),
         (_shown("/usr/bin/dockerd --config-file=${ROOT}/d.json", "ROOT=/opt"), "/opt/d.json"),
         (_shown("/usr/bin/dockerd --config-file=d.json"), "/d.json"),
     ],
