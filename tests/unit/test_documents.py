@@ -174,3 +174,13 @@ def test_a_role_has_an_example(role: str) -> None:
 def test_a_document_has_no_markup_of_ansible_doc(name: str) -> None:
     """O(option), V(value), P(plugin#type) and the like are for descriptions of plugins."""
     assert re.findall(r"(?<![\w`])[BCEILMOPRUV]\([a-z_][^)\n]*\)", CODE.sub("", text_of(name))) == []
+
+
+# With arguments it is a command to type, without it is the name of a playbook.
+DESTROYING = re.compile(r"\b(?:uninstall|restore|recover_quorum|remove_node)(?:\.yml)? +-[^`\n]*")
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_commands_that_destroy_something_name_the_site(name: str) -> None:
+    """The playbooks refuse them otherwise."""
+    assert [command for command in DESTROYING.findall(text_of(name)) if "confirm_datacenter=" not in command] == []
