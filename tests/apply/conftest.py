@@ -21,17 +21,12 @@ import pytest
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "render")]
 
+from edge_rig import free_port
+
 PROGRAM = Path(__file__).resolve().parents[2] / "roles" / "nginx" / "files" / "nginx-edge-apply"
 LIBRARY = PROGRAM.parent
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until(what: Callable[[], Any], text: str, seconds: float = 10) -> Any:

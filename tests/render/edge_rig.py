@@ -38,11 +38,19 @@ def tool(name: str, variable: str) -> str:
     return path
 
 
+# The kernel may give a port twice before its first taker listens.
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that no program listens on, another one at each call."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def poll(what: str, ask: t.Callable[[], t.Any], seconds: float = 20.0) -> t.Any:
