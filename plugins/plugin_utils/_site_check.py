@@ -153,7 +153,9 @@ def _early_problems(request: Request, variables: Mapping[str, t.Any], everything
     if empty or not rules.limit_hosts(_limit(variables), groups):
         found += _call_problems(variables)
         found += [rules.empty_group_problem(group) for group in empty if group in groups]
-    if request.limit and not _limit(variables) and not (request.everything and boolean(everything, strict=False)):
+    chosen = variables.get("ansible_play_hosts_all") or ()
+    named = rules.names_hosts(_limit(variables), chosen, groups)
+    if request.limit and not named and not (request.everything and boolean(everything, strict=False)):
         found.append(rules.whole_site_problem(request.limit, groups, request.everything))
     if request.confirm and not rules.inventory_option(sys.argv[1:], os.environ):
         found.append(rules.explicit_problem(request.confirm, sources))

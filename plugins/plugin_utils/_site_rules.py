@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What every playbook requires of the inventory and of its command line before it reads or writes anything.
 
-Private to the collection, pure but for the existence of inventory sources.
+Private to the collection, pure but for inventory sources and the files of a limit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import re
 import typing as t
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ansible.inventory.manager import split_host_pattern
 
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Problem
 from ansible_collections.trinode.platform.plugins.plugin_utils._platform_nodes import GROUPS
@@ -106,6 +108,40 @@ def limit_hosts(limit: str, groups: Mapping[str, Sequence[str]]) -> bool:
     return not limit or any(part in known or part.startswith("!") or _PATTERN.search(part) for part in parts)
 
 
+def limit_patterns(limit: str) -> list[str]:
+    """Return the patterns of a limit as Ansible takes it apart, with those of its @files."""
+    found: list[str] = []
+    for part in split_host_pattern(limit):
+        if part.startswith("@"):
+            # Ansible has refused a file that is not there.
+            with open(part[1:], encoding="utf-8") as lines:
+                found += [line.strip() for line in lines if line.strip()]
+        else:
+            found.append(part)
+    return found
+
+
+def names_hosts(limit: str, chosen: Iterable[str], groups: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether a limit says which hosts are meant.
+
+    One without a name means all hosts to Ansible, and one that leaves no host out is no choice either; only the one host of a site can be named.
+    The same goes for all servers, unless they are named one by one.
+
+    Args:
+        limit: the limit as the caller wrote it.
+        chosen: the hosts that Ansible makes of it.
+        groups: the groups of the inventory.
+    """
+    patterns, left = {*limit_patterns(limit)}, {*chosen}
+    if all(pattern.startswith("!") for pattern in patterns):
+        return False
+    site = {host for group in GROUPS for host in groups.get(group) or ()}
+    servers = {*(groups.get("consul_servers") or ())}
+    if site <= left:
+        return len(site) == 1 and site <= patterns
+    return not servers or not servers <= left or servers <= patterns
+
+
 def limit_problems(limit: str, groups: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     """Find names in --limit that nothing has: Ansible ignores them, and runs with the rest of the hosts."""
     known = {*groups, *(host for hosts in groups.values() for host in hosts)}
@@ -151,7 +187,7 @@ def whole_site_problem(action: str, groups: Mapping[str, Sequence[str]], everyth
     return Problem(
         "",
         "limit",
-        f"{action} needs --limit, because that would be the whole site",
+        f"{action} needs a --limit that names some of the hosts, because that would be the whole site",
         f"name the hosts, as in --limit {host}" + (f", or add -e {everything}=true" if everything else ""),
     )
 

@@ -34,6 +34,7 @@ MISTAKES: dict[str, tuple[dict[str, t.Any], str]] = {
 }
 
 
+NAME_HOSTS = "needs a --limit that names some of the hosts, because that would be the whole site; name the hosts, as in --limit consul-1"
 #: A task that comes after the preflight and is no include.
 LATER = yaml.safe_load((ROOT / "playbooks" / "site.yml").read_text(encoding="utf-8"))[0]["post_tasks"][0]["name"]
 
@@ -181,7 +182,21 @@ def test_the_playbooks_make_no_first_secret_by_the_way() -> None:
 @pytest.mark.parametrize("arguments", [[], ["--skip-tags", "always"]], ids=str)
 def test_the_whole_site_is_never_meant_by_the_way(control: Control, playbook: str, arguments: list[str]) -> None:
     outcome = control.play(playbook, *arguments, "-e", "confirm_datacenter=dc1", "-e", "uninstall_everything=false")
-    outcome.refused("needs --limit, because that would be the whole site; name the hosts, as in --limit consul-1")
+    outcome.refused(NAME_HOSTS)
+
+
+@pytest.mark.parametrize("playbook", ["drain.yml", "remove_node.yml", "recover_quorum.yml", "uninstall.yml"])
+@pytest.mark.parametrize("limit", [",", " ", "@empty", "@all", "all", "consul-*", "!other", "consul_servers", "consul-1,consul-2,consul-3"])
+def test_a_limit_that_leaves_nothing_out_names_no_hosts(control: Control, playbook: str, limit: str) -> None:
+    (control.place / "empty").write_text("\n", encoding="utf-8")
+    (control.place / "all").write_text("consul-1\nconsul-2\nconsul-3\n", encoding="utf-8")
+    control.play(playbook, "-e", "confirm_datacenter=dc1", "--limit", limit).refused(NAME_HOSTS)
+
+
+@pytest.mark.parametrize("limit", ["consul-1,", "@some", "edge", "consul_servers[0:1]", "all:!consul-3"])
+def test_a_limit_that_names_some_hosts_does(control: Control, limit: str) -> None:
+    (control.place / "some").write_text("consul-1\n", encoding="utf-8")
+    assert NAME_HOSTS not in control.play("drain.yml", "--limit", limit).report
 
 
 @pytest.mark.parametrize("playbook", ["remove_node.yml", "recover_quorum.yml", "uninstall.yml", "restore.yml"])

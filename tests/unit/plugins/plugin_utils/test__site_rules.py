@@ -78,6 +78,36 @@ def test_limits(limit: str, unknown: list[str]) -> None:
     assert [one.message.split()[2].rstrip(",") for one in rules.limit_problems(limit, GROUPS)] == unknown
 
 
+@pytest.mark.parametrize(
+    ("limit", "chosen", "named"),
+    [
+        ("", "abc", False),
+        (",", "abc", False),
+        (" ", "abc", False),
+        ("!d", "abc", False),
+        ("!c", "ab", False),
+        ("all", "abc", False),
+        ("a,b,c", "abc", False),
+        ("@EMPTY", "abc", False),
+        ("consul_servers", "ab", False),
+        ("a,b", "ab", True),
+        ("a", "a", True),
+        ("c,", "c", True),
+        ("&edge", "a", True),
+        ("@ONE", "a", True),
+    ],
+)
+def test_a_limit_names_hosts(tmp_path: Path, limit: str, chosen: str, named: bool) -> None:
+    (tmp_path / "EMPTY").write_text("\n \n", encoding="utf-8")
+    (tmp_path / "ONE").write_text("a\n", encoding="utf-8")
+    assert rules.names_hosts(limit.replace("@", f"@{tmp_path}/"), chosen, {**GROUPS, "consul_clients": ["c"]}) is named
+
+
+@pytest.mark.parametrize(("limit", "named"), [("a", True), ("all", False), (",", False), ("consul_servers", False)])
+def test_the_only_host_of_a_site_can_be_named(limit: str, named: bool) -> None:
+    assert rules.names_hosts(limit, ["a"], {"consul_servers": ["a"], "edge": ["a"]}) is named
+
+
 def test_sources(tmp_path: Path) -> None:
     assert texts(rules.source_problems([str(tmp_path), "a,b"])) == []
     assert texts(rules.source_problems([f"{tmp_path}x"])) == [f"The inventory {tmp_path}x does not exist; correct -i."]
