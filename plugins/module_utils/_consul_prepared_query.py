@@ -56,6 +56,9 @@ def faults(queries: t.Sequence[t.Mapping[str, t.Any]], datacenter: str = "", oth
     seen: set[str] = set()
     for query in queries:
         name = str(query.get("name") or "")
+        if malformed := _malformed(query):
+            found += [f"the prepared query {name!r}: {key} must be {allowed}" for key, allowed in malformed]
+            continue
         if not _LABEL.fullmatch(name):
             found.append(f"the prepared query {name!r} has no name that DNS can ask for, which is 1 to 63 lower-case letters, digits and inner hyphens")
         elif name in seen:
@@ -73,7 +76,7 @@ def faults(queries: t.Sequence[t.Mapping[str, t.Any]], datacenter: str = "", oth
             f"the prepared query {name!r}: {key} is {value!r}, it must be {allowed}" for key, pattern, value, allowed in checks if not _fits(pattern, value)
         ]
         nearest = failover.get("nearest_n") or 0
-        if isinstance(nearest, bool) or not str(nearest).isdigit() or int(nearest) > _NEAREST_MAX:
+        if isinstance(nearest, bool) or not str(nearest).isdecimal() or int(nearest) > _NEAREST_MAX:
             found.append(f"the prepared query {name!r}: failover.nearest_n is {nearest!r}, it must be a number from 0 to {_NEAREST_MAX}")
         for one in failover.get("datacenters") or ():
             if datacenter and one == datacenter:
@@ -81,6 +84,15 @@ def faults(queries: t.Sequence[t.Mapping[str, t.Any]], datacenter: str = "", oth
             elif others is not None and _fits(_DATACENTER, one) and one not in others:
                 found.append(f"the prepared query {name!r}: failover.datacenters names {one}, which is none of platform_wan_datacenters")
     return found
+
+
+def _malformed(query: t.Mapping[str, t.Any]) -> list[tuple[str, str]]:
+    """Return the keys whose value has not the form that the other rules rely on, each with that form."""
+    failover = query.get("failover") or {}
+    if not isinstance(failover, t.Mapping):
+        return [("failover", "a dictionary")]
+    lists = {"tags": query.get("tags"), "failover.datacenters": failover.get("datacenters")}
+    return [(key, "a list") for key, value in lists.items() if value and not isinstance(value, (list, tuple))]
 
 
 def _fits(pattern: re.Pattern[str], value: t.Any) -> bool:

@@ -267,7 +267,7 @@ def datacenter_problems(nodes: Sequence[Node], names: Names) -> Iterator[Problem
         elif name in seen:
             yield _wan(f"the data centre {name} is there twice", "put all of its servers into one entry")
         seen.add(name)
-        if isinstance(servers, str) or not servers:
+        if not isinstance(servers, (list, tuple)) or not servers:
             yield _wan(f"the data centre {name} has no list of servers", "name the addresses of its Consul servers")
             continue
         for server in servers:

@@ -41,7 +41,9 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._variable_check i
     reason,
     role_defaults,
     shown,
+    undefined_remedy,
 )
+from ansible_collections.trinode.platform.plugins.plugin_utils._variable_types import type_fault
 
 VARS = ROLES.parent / "playbooks" / "vars"
 SHARED = ROLES / "preflight" / "vars" / "main.yml"
@@ -91,8 +93,8 @@ def checked_file(request: Request, variables: Mapping[str, t.Any], templar: t.An
     if any(context.CLIARGS.get(name) for name in _LISTING):
         return _file(rules.SECURE)
     if variables.get("inventory_hostname") is None:
-        _Process.confirmed = templar.template(variables.get("confirm_datacenter"))
-        everything = templar.template(variables.get(request.everything, False))
+        _Process.confirmed = _given("confirm_datacenter", variables, templar)
+        everything = _given(request.everything, variables, templar)
         _end([*control_node_problems(), *_early_problems(request, variables, everything)])
         return _file(_Process.security or rules.SECURE)
     if request not in _Process.passed:
@@ -106,6 +108,14 @@ def checked_file(request: Request, variables: Mapping[str, t.Any], templar: t.An
         _Process.security = site.security()
         _Process.passed.add(request)
     return _file(_Process.security)
+
+
+def _given(name: str, variables: Mapping[str, t.Any], templar: t.Any) -> t.Any:
+    """Return the value of an extra variable; ends the run when it cannot be evaluated."""
+    try:
+        return templar.template(variables.get(name))
+    except AnsibleError as error:
+        return _end([Problem("", "confirmation", f"{name} cannot be evaluated: {reason(error)}", undefined_remedy(error))])
 
 
 def _file(security: str) -> str:
@@ -180,7 +190,7 @@ class Site:
         self._loader = loader
         shared = loader.load_from_file(str(SHARED))["__preflight_shared_variables"]
         self._specs = [*load_roles(ROLES).values(), *(RoleSpec(name, options) for name, options in shared.items())]
-        self._known = set(shared["platform"])
+        self._shared: Mapping[str, Mapping[str, t.Any]] = shared["platform"]
         self._defaults = role_defaults(loader, self._specs)
         # A value may refer to what the playbooks define.
         self._passed: dict[str, t.Any] = {}
@@ -209,6 +219,11 @@ class Site:
         value = next((own[name] for own in self.values.values() if name in own), default)
         return value if isinstance(value, type(default)) else default
 
+    def _typed(self, name: str) -> list[Mapping[str, t.Any]]:
+        """Return the entries of a list that are of their type; the others were reported with their place."""
+        spec = {"type": "dict", "options": self._shared[name].get("options")}
+        return [one for one in self._first(name, []) if type_fault(one, spec) is None]
+
     def security(self) -> str:
         """Return the form of the site; only called without a problem."""
         return str(self._first("platform_security", rules.SECURE))
@@ -223,7 +238,7 @@ class Site:
         joined: dict[tuple[str, str], list[str]] = {}
         for host in self.hosts:
             for name in sorted({*self.raw[host]} & {*self._passed} - {*extra} - READ_FIRST):
-                made_of = rules.sources(name, self._passed, self._known)
+                made_of = rules.sources(name, self._passed, self._shared)
                 remedy = f"set {rules.words(made_of)} instead" if made_of else "remove it"
                 joined.setdefault((shown(name, self.raw[host][name]), remedy), []).append(host)
         return [
@@ -305,8 +320,8 @@ class Site:
             self._first("platform_edge_domain", "edge.invalid"),
             [str(one) for one in self._first("platform_recursors", [])],
             bool(self._first("preflight_allow_single_server", False)),
-            others=[one for one in self._first("platform_wan_datacenters", []) if isinstance(one, Mapping)],
-            queries=[one for one in self._first("platform_prepared_queries", []) if isinstance(one, Mapping)],
+            others=self._typed("platform_wan_datacenters"),
+            queries=self._typed("platform_prepared_queries"),
         )
         without = {host for host in self.hosts if not self.values[host].get("platform_address")}
         for one in node_problems(nodes):

@@ -213,6 +213,13 @@ def test_what_destroys_wants_the_site_named_twice(control: Control, playbook: st
     outcome.refused("needs an inventory that you name", "is only the default of ansible.cfg; add -i ")
 
 
+@pytest.mark.parametrize("name", ["uninstall_everything", "confirm_datacenter"])
+def test_an_extra_variable_that_refers_to_nothing(control: Control, name: str) -> None:
+    outcome = control.play("uninstall.yml", "-e", "confirm_datacenter=dc1", "-e", f"{name}={{{{ nope }}}}")
+    outcome.refused(f"{name} cannot be evaluated: 'nope' is undefined; set nope for it, or correct its value.")
+    assert "lookup plugin" not in outcome.report
+
+
 @pytest.mark.parametrize("arguments", [[], ["--limit", "consul-1"]], ids=str)
 @pytest.mark.parametrize("playbook", ["site.yml", "replace_registrator.yml"])
 def test_an_inventory_that_is_not_there_is_an_error(control: Control, playbook: str, arguments: list[str]) -> None:

@@ -110,3 +110,18 @@ def test_no_fault() -> None:
     # Where nobody knows what else there is, any data centre may be named.
     assert pq.faults([SHOP]) == []
     assert pq.faults([SHOP, SHOP]) == ["the prepared query 'shop' is there twice"]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"failover": "dc2"}, "failover must be a dictionary"),
+        ({"failover": ["dc2"]}, "failover must be a dictionary"),
+        ({"tags": 5}, "tags must be a list"),
+        ({"tags": "v1"}, "tags must be a list"),
+        ({"failover": {"datacenters": 5}}, "failover.datacenters must be a list"),
+        ({"failover": {"nearest_n": "²"}}, "failover.nearest_n is '²', it must be a number from 0 to 100"),
+    ],
+)
+def test_a_value_of_another_form_is_a_fault(change: dict[str, t.Any], text: str) -> None:
+    assert pq.faults([{"name": "shop", **change}]) == [f"the prepared query 'shop': {text}"]

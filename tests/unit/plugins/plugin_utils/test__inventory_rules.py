@@ -183,6 +183,7 @@ def test_good_data_centres_and_queries() -> None:
         ([DC2, {"name": "dc2", "servers": ["198.51.100.9"]}], "The data centre dc2 is there twice; put all of its servers into one entry."),
         ([{"name": "dc2"}], "The data centre dc2 has no list of servers; name the addresses of its Consul servers."),
         ([{"name": "dc2", "servers": "198.51.100.1"}], "The data centre dc2 has no list of servers"),
+        ([{"name": "dc2", "servers": 5}], "The data centre dc2 has no list of servers"),
         ([{"name": "dc2", "servers": ["other"]}], "The server 'other' of the data centre dc2 is not an IP address; name that site's Consul servers by"),
         ([{"name": "dc2", "servers": ["127.0.0.1"]}], "The server '127.0.0.1' of the data centre dc2 is a loopback address"),
         ([{"name": "dc2", "servers": ["192.0.2.2"]}], "The server 192.0.2.2 of the data centre dc2 is n2 of this one; name that site's Consul servers."),
