@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 import typing as t
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,15 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Within this many wrong, missing or swapped letters, a name outside of every prefix is taken for a known one.
 _TYPO = 2
 _TYPO_LENGTH = 8
+
+
+# Variables that decide how far a site is protected.
+_SECURITY = re.compile(r"_(secur(e|ity)|secrets?|protected|tokens?|certificates?|tls|acl|key|authorit(y|ies))(_|$)")
+
+
+def check_of(name: str) -> str:
+    """Return the check to which a problem of a variable belongs; preflight_tolerated has no say in security."""
+    return "security" if _SECURITY.search(name) else "variable"
 
 
 @dataclass(frozen=True)

@@ -224,9 +224,14 @@ class Site:
         spec = {"type": "dict", "options": self._shared[name].get("options")}
         return [one for one in self._first(name, []) if type_fault(one, spec) is None]
 
+    def _flag(self, name: str) -> bool:
+        """Return a truth value, which is a text when it comes from -e NAME=true."""
+        value = next((own[name] for own in self.values.values() if name in own), False)
+        return isinstance(value, (bool, int, str)) and boolean(value, strict=False)
+
     def security(self) -> str:
         """Return the form of the site; only called without a problem."""
-        return str(self._first("platform_security", rules.SECURE))
+        return rules.site_security(self.values)
 
     def tolerated(self) -> list[str]:
         """Return the checks whose problems only warn."""
@@ -319,7 +324,7 @@ class Site:
             self._first("platform_domain", "consul"),
             self._first("platform_edge_domain", "edge.invalid"),
             [str(one) for one in self._first("platform_recursors", [])],
-            bool(self._first("preflight_allow_single_server", False)),
+            self._flag("preflight_allow_single_server"),
             others=self._typed("platform_wan_datacenters"),
             queries=self._typed("platform_prepared_queries"),
         )

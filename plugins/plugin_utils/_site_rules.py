@@ -17,7 +17,7 @@ from ansible.inventory.manager import split_host_pattern
 
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Problem
 from ansible_collections.trinode.platform.plugins.plugin_utils._platform_nodes import GROUPS
-from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import distance
+from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import check_of, distance
 
 SECURE = "secure"
 OPEN = "open"
@@ -43,8 +43,12 @@ REQUIRED = {
 }
 # Letters by which a misspelt group differs from the one that is meant.
 _GROUP_TYPO = 2
+# Names of so few letters differ by one: edv is not edge.
+_SHORT = 5
 # Parts of a limit that are no plain name: a file, an expression, a pattern or an index.
 _PATTERN = re.compile(r"[@~*?\[]")
+# Names of this machine, which ansible-pull adds to the limit.
+_LOCAL = ("localhost", "127.0.0.1", "::1")
 _INVENTORY_OPTION = re.compile(r"-[bvkKCDJ]*i|--inv")
 
 
@@ -84,16 +88,25 @@ def group_problems(groups: Mapping[str, Sequence[str]], sources: Sequence[str]) 
                     f"the inventory ({where}) has no group {group}",
                     f"add it to the inventory; '{group}:' without hosts says that there are none",
                 )
+    known = {host for group in GROUPS for host in groups.get(group) or ()}
     for name in sorted(set(groups) - {"all", "ungrouped", *GROUPS}):
-        meant = min(GROUPS, key=lambda group: distance(name, group, _GROUP_TYPO))
-        hosts = [host for host in groups[name] if host not in (groups.get(meant) or ())]
-        if distance(name.replace("-", "_"), meant, _GROUP_TYPO) <= _GROUP_TYPO and hosts:
+        meant = _meant_group(name)
+        # Where the group itself has hosts, a similar name may be meant, unless its hosts are in no group of the platform.
+        hosts = [host for host in groups[name] if not groups.get(meant) or host not in known]
+        if meant and hosts:
             yield Problem(
                 "",
                 "groups",
                 f"the inventory ({where}) has {words(hosts)} in the group {name}, which the platform does not know",
                 f"did you mean {meant}? Otherwise give it a name that differs more",
             )
+
+
+def _meant_group(name: str) -> str:
+    """Return the group of the platform of which a name is a misspelling; empty when it is none."""
+    meant = min(GROUPS, key=lambda group: distance(name.replace("-", "_"), group, _GROUP_TYPO))
+    allowed = 1 if min(len(name), len(meant)) <= _SHORT else _GROUP_TYPO
+    return meant if distance(name.replace("-", "_"), meant, allowed) <= allowed else ""
 
 
 def empty_group_problem(group: str) -> Problem:
@@ -104,8 +117,8 @@ def empty_group_problem(group: str) -> Problem:
 def limit_hosts(limit: str, groups: Mapping[str, Sequence[str]]) -> bool:
     """Return whether a limit can leave a host of the platform."""
     known = {*GROUPS, "all", *(host for group in GROUPS for host in groups.get(group) or ())}
-    parts = [part.strip() for part in re.split(r"[,:]", limit)]
-    return not limit or any(part in known or part.startswith("!") or _PATTERN.search(part) for part in parts)
+    parts = split_host_pattern(limit)
+    return not parts or any(part in known or part.startswith("!") or _PATTERN.search(part) for part in parts)
 
 
 def limit_patterns(limit: str) -> list[str]:
@@ -144,9 +157,9 @@ def names_hosts(limit: str, chosen: Iterable[str], groups: Mapping[str, Sequence
 
 def limit_problems(limit: str, groups: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
     """Find names in --limit that nothing has: Ansible ignores them, and runs with the rest of the hosts."""
-    known = {*groups, *(host for hosts in groups.values() for host in hosts)}
-    for part in re.split(r"[,:]", limit):
-        name = part.strip().lstrip("!&")
+    known = {*groups, *(host for hosts in groups.values() for host in hosts), *_LOCAL}
+    for part in split_host_pattern(limit):
+        name = part.lstrip("!&")
         if name and not _PATTERN.search(name) and name not in known:
             yield Problem("", "limit", f"--limit names {name}, which is neither a host nor a group of the inventory", "correct --limit")
 
@@ -159,6 +172,11 @@ def security_fault(value: t.Any) -> str:
 
 
 SECURITY_REMEDY = "write platform_security: secure, or open for a site without TLS and tokens"
+
+
+def site_security(values: Mapping[str, Mapping[str, t.Any]]) -> str:
+    """Return the form of the site: open when all hosts say so, and secure otherwise."""
+    return OPEN if values and all(own.get("platform_security") == OPEN for own in values.values()) else SECURE
 
 
 def confirmation_problem(action: str, given: t.Any, datacenters: Sequence[str]) -> Problem | None:
@@ -245,7 +263,7 @@ def agreement_problems(values: Mapping[str, Mapping[str, t.Any]]) -> Iterator[Pr
             hosts.setdefault(repr(own.get(name)), []).append(host)
         if len(hosts) > 1:
             found = "; ".join(f"{'no value' if value == 'None' else value} on {words(names)}" for value, names in hosts.items())
-            yield Problem("", "variable", f"{name} differs from host to host: {found}", "set it once, in group_vars/all.yml")
+            yield Problem("", check_of(name), f"{name} differs from host to host: {found}", "set it once, in group_vars/all.yml")
 
 
 def missing_problems(values: Mapping[str, Mapping[str, t.Any]], failed: Mapping[str, Mapping[str, str]]) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import (
     RoleSpec,
+    check_of,
     owner,
     unknown_variables,
     without_requirements,
@@ -25,7 +26,6 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._variable_types i
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # A value that needs one of these may be right although it cannot be known before the first task on the host.
 _LATER = ("ansible_facts", "ansible_local", "hostvars", "lookup(", "query(", "q(")
-_CHECK = "variable"
 
 
 def origin(*values: t.Any) -> str:
@@ -105,7 +105,7 @@ class VariableCheck:
                 continue
             whose = "" if not one.role else (" of the platform" if one.role == "platform" else f" of the role {one.role}")
             remedy = f"did you mean {one.nearest}? Otherwise remove it" if one.nearest else "remove it"
-            problems.append(_problem(f"{shown(one.name, *named[one.name])} is no variable{whose}", remedy))
+            problems.append(_problem(one.nearest or one.name, f"{shown(one.name, *named[one.name])} is no variable{whose}", remedy))
         return problems
 
     def _wrong(self, named: Mapping[str, tuple[t.Any, t.Any]], templar: t.Any) -> list[dict[str, str]]:
@@ -119,10 +119,10 @@ class VariableCheck:
                 value = templar.template(raw)
             except AnsibleUndefinedVariable as error:
                 if not any(word in str(raw) for word in _LATER):
-                    problems.append(_problem(f"{where} cannot be evaluated: {reason(error)}", undefined_remedy(error)))
+                    problems.append(_problem(name, f"{where} cannot be evaluated: {reason(error)}", undefined_remedy(error)))
                 continue
             except AnsibleError as error:
-                problems.append(_problem(f"{where} cannot be evaluated: {reason(error)}", "correct its value"))
+                problems.append(_problem(name, f"{where} cannot be evaluated: {reason(error)}", "correct its value"))
                 continue
             problems += self._value_problems(where, name, value, spec)
         return problems
@@ -132,16 +132,16 @@ class VariableCheck:
             return []
         options = without_requirements({name: spec.options[name]})
         if fault := type_fault(value, options[name]):
-            return [_problem(f"{where} {fault.message}", fault.remedy)]
+            return [_problem(name, f"{where} {fault.message}", fault.remedy)]
         readme = f"see the README of the role {spec.name}" if spec.name not in ("platform", "playbooks") else "correct its value"
         found = []
         for message in ArgumentSpecValidator(options).validate({name: value}).error_messages:
             # The message may hold the value.
             secret = "its value is not of the type or among the choices of the variable"
             text = secret if options[name].get("no_log") else " ".join(message.split())
-            found.append(_problem(f"{where} is wrong: {text.rstrip('.')}", readme))
+            found.append(_problem(name, f"{where} is wrong: {text.rstrip('.')}", readme))
         return found
 
 
-def _problem(message: str, remedy: str) -> dict[str, str]:
-    return {"check": _CHECK, "message": message, "remedy": remedy}
+def _problem(name: str, message: str, remedy: str) -> dict[str, str]:
+    return {"check": check_of(name), "message": message, "remedy": remedy}

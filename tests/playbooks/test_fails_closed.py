@@ -102,6 +102,35 @@ def test_hosts_agree_about_the_form(control: Control) -> None:
     control.play("backup.yml").refused("platform_security differs from host to host: no value on consul-1 and consul-3; 'open' on consul-2")
 
 
+@pytest.mark.parametrize("mistake", [name for name in MISTAKES if name != "an open edge"])
+def test_a_mistake_in_security_cannot_be_tolerated(control: Control, mistake: str) -> None:
+    variables, text = MISTAKES[mistake]
+    control.write(site(**variables))
+    tolerated = {"preflight_tolerated": ["variable", "security"]}
+    control.play("backup.yml", variables=tolerated).refused(text)
+
+
+def test_a_difference_in_the_form_cannot_be_tolerated(control: Control) -> None:
+    content = inventory()
+    for host in ("consul-1", "consul-2"):
+        content["all"]["children"]["consul_servers"]["hosts"][host]["platform_security"] = "open"
+    control.write(content)
+    outcome = control.play("backup.yml", variables={"preflight_tolerated": ["variable", "security"]})
+    outcome.refused("platform_security differs from host to host: 'open' on consul-1 and consul-2; no value on consul-3")
+
+
+@pytest.mark.parametrize("given", ["true", "yes"])
+def test_a_truth_value_of_the_command_line_counts(control: Control, given: str) -> None:
+    content = inventory()
+    groups = content["all"]["children"]
+    groups["consul_servers"]["hosts"] = {"consul-1": groups["consul_servers"]["hosts"]["consul-1"]}
+    groups["docker_hosts"]["hosts"] = groups["edge"]["hosts"] = {"consul-1": None}
+    control.write(content)
+    control.play("site.yml").refused("consul-1 is the only Consul server")
+    outcome = control.play("site.yml", "-e", f"preflight_allow_single_server={given}")
+    assert "only Consul server" not in outcome.report and outcome.calls, outcome.output
+
+
 def test_both_forms_and_the_default_pass_the_check(control: Control) -> None:
     """The next thing is the connection: what is refused above is not refused for another reason."""
     for variables in ({}, {"platform_security": "secure"}, {"platform_security": "open"}):
@@ -123,12 +152,56 @@ def test_every_play_has_its_variables_from_the_check(playbook: str) -> None:
     assert "platform_security |" not in text
 
 
+#: Keywords whose value is an expression without braces.
+BARE = {"when", "that", "until", "failed_when", "changed_when", "var"}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads tags that only Ansible knows as plain values."""
+
+
+_Loader.add_multi_constructor("!", lambda loader, _tag, node: loader.construct_scalar(node))
+
+
+def expressions(value: t.Any, bare: bool = False) -> t.Iterator[str]:
+    """Find the expressions of Ansible in a document."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from expressions(one, key in BARE)
+    elif isinstance(value, list):
+        for one in value:
+            yield from expressions(one, bare)
+    elif isinstance(value, str):
+        yield from [value] if bare else re.findall(r"{{.*?}}|{%.*?%}", value, re.DOTALL)
+
+
+def reads_the_form(expression: str) -> bool:
+    """Return whether an expression reads platform_security; a sentence that names it does not."""
+    code = re.sub(r"'[^']*'|\"[^\"]*\"", lambda text: "" if " " in text[0] else text[0], expression)
+    return "platform_security" in code
+
+
+def test_a_sentence_is_no_expression() -> None:
+    assert not reads_the_form("{{ 'platform_security is open' }}")
+    assert reads_the_form("'a b' == platform_security or 'b' in hostvars.x['platform_security']")
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["when: platform_security == 'open'", "that:\n  - true\n  - x or\n    platform_security == 'open'", "a: [{b: '{{ x\n  | d(platform_security) }}'}]"],
+)
+def test_expressions_are_found(document: str) -> None:
+    assert any(reads_the_form(one) for one in expressions(yaml.safe_load(document)))
+
+
 def test_only_the_check_reads_platform_security() -> None:
     for folder in ("playbooks", "roles"):
         for path in (ROOT / folder).rglob("*.yml"):
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-                code = line.partition("#")[0]
-                assert not ("{{" in code and "platform_security" in code.partition("{{")[2]), f"{path}:{number}: {line}"
+            for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=_Loader):
+                for one in expressions(document):
+                    assert not reads_the_form(one), f"{path}: {one}"
+        for path in (ROOT / folder).rglob("*.j2"):
+            assert "platform_security" not in path.read_text(encoding="utf-8"), path
 
 
 @pytest.mark.parametrize(
@@ -160,7 +233,7 @@ def test_a_machine_without_the_secrets_makes_none(control: Control, playbook: st
     (control.site / "secrets").mkdir()
     control.play(playbook, variables={"platform_secrets_directory": "/nowhere"}).refused("not on this machine (/nowhere)")
     (control.site / "secrets" / "consul_ca.txt").write_text("x", encoding="utf-8")
-    assert "Preflight found 1 problem. Nothing was changed on any host. 1. The secrets" not in control.play(playbook, "--check").output
+    assert "The secrets of this secure site" not in control.play(playbook, "--check").report
 
 
 @pytest.mark.parametrize("arguments", [["--tags", "registrator"], ["--tags", "edge"], ["--skip-tags", "consul_server"]], ids=" ".join)

@@ -39,6 +39,12 @@ def test_right_groups() -> None:
     assert texts(rules.group_problems({**GROUPS, "edge": [], "consul_clients": [], "berlin": ["a"]}, ["site"])) == []
     # A group of the same hosts, under a similar name, takes nothing away.
     assert texts(rules.group_problems({**GROUPS, "edges": ["a"]}, ["site"])) == []
+    assert texts(rules.group_problems({**GROUPS, "docker_host": ["b"], "edges": ["b"]}, ["site"])) == []
+
+
+@pytest.mark.parametrize("edge", [["a"], []])
+def test_a_short_name_is_no_misspelling(edge: list[str]) -> None:
+    assert texts(rules.group_problems({**GROUPS, "edge": edge, "edv": ["b", "c"]}, ["site"])) == []
 
 
 @pytest.mark.parametrize(
@@ -46,6 +52,7 @@ def test_right_groups() -> None:
     [
         ({"edge": None}, ["The inventory (site) has no group edge; add it to the inventory; 'edge:' without hosts says that there are none."]),
         ({"edge": None, "edges": ["a"]}, ["has no group edge", "has a in the group edges, which the platform does not know; did you mean edge?"]),
+        ({"edge": [], "edges": ["a"]}, ["has a in the group edges, which the platform does not know; did you mean edge?"]),
         ({"docker_host": ["c"]}, ["has c in the group docker_host, which the platform does not know; did you mean docker_hosts?"]),
         ({"consul-servers": ["c"]}, ["did you mean consul_servers?"]),
         (dict.fromkeys(GROUPS), ["has no host in the groups consul_servers, consul_clients, docker_hosts and edge"]),
@@ -69,13 +76,19 @@ def test_wrong_groups(changes: dict[str, t.Any], expected: list[str]) -> None:
         ("~a.", []),
         ("@failed.txt", []),
         ("edge[0]", []),
+        ("consul_servers[0:1]", []),
+        ("a:b", []),
+        ("fd00::1", []),
+        ("fd00::2", ["fd00::2"]),
+        ("a,fd00::1,fd00::2", ["fd00::2"]),
+        ("localhost,a,127.0.0.1", []),
         ("a,c", ["c"]),
         ("all:!c", ["c"]),
         ("edges:&a", ["edges"]),
     ],
 )
 def test_limits(limit: str, unknown: list[str]) -> None:
-    assert [one.message.split()[2].rstrip(",") for one in rules.limit_problems(limit, GROUPS)] == unknown
+    assert [one.message.split()[2].rstrip(",") for one in rules.limit_problems(limit, {**GROUPS, "all": ["a", "b", "fd00::1"]})] == unknown
 
 
 @pytest.mark.parametrize(
@@ -155,6 +168,22 @@ def test_site_wide_variables_agree() -> None:
     assert texts(rules.agreement_problems(values)) == [
         "platform_domain differs from host to host: 'consul' on a and b; no value on c; set it once, in group_vars/all.yml."
     ]
+
+
+@pytest.mark.parametrize("name", rules.SITE_WIDE)
+def test_a_difference_in_security_cannot_be_tolerated(name: str) -> None:
+    (problem,) = rules.agreement_problems({"a": {name: "open"}, "b": {}})
+    secure = {"platform_security", "platform_secrets_directory", "platform_protected_services"}
+    assert problem.check == ("security" if name in secure else "variable")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [(["open", "open"], "open"), (["open", None], "secure"), ([None, "open"], "secure"), (["open", "secure"], "secure"), ([None], "secure"), ([], "secure")],
+)
+def test_one_host_makes_a_site_secure(values: list[str | None], expected: str) -> None:
+    hosts = {str(number): {} if value is None else {"platform_security": value} for number, value in enumerate(values)}
+    assert rules.site_security(hosts) == expected
 
 
 @pytest.mark.parametrize(
