@@ -12,6 +12,7 @@ import os
 import sys
 import typing as t
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from ansible import context
 from ansible.errors import AnsibleError
@@ -23,6 +24,7 @@ from ansible_collections.trinode.platform.plugins.module_utils._node_ports impor
 from ansible_collections.trinode.platform.plugins.plugin_utils import _site_rules as rules
 from ansible_collections.trinode.platform.plugins.plugin_utils._control_node import control_node_problems
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge import EdgeError, check_edge
+from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import hide, plain_texts
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import (
     Names,
     Problem,
@@ -264,7 +266,12 @@ class Site:
         if needs_secrets and self.security() == rules.SECURE:
             found += self._secrets()
         order = {host: number for number, host in enumerate(["", *self.hosts])}
-        return sorted(found, key=lambda one: order.get(one.host, 0))
+        return sorted(self._without_secrets(found), key=lambda one: order.get(one.host, 0))
+
+    def _without_secrets(self, found: Sequence[Problem]) -> list[Problem]:
+        """Return the problems without what the inventory holds encrypted, wherever a rule repeats it."""
+        secrets = plain_texts(self.raw.values()) if found else set()
+        return [replace(one, message=hide(one.message, secrets), remedy=hide(one.remedy, secrets)) for one in found]
 
     def _edge(self) -> list[Problem]:
         """Return what is wrong with the description of the edge, each problem once for all hosts that have it."""

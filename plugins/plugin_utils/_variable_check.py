@@ -14,6 +14,7 @@ from pathlib import Path
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import encrypted
 from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import (
     RoleSpec,
     check_of,
@@ -131,6 +132,8 @@ class VariableCheck:
         if value is None and name in self._defaults and self._defaults[name] is None:
             return []
         options = without_requirements({name: spec.options[name]})
+        if list(encrypted(value)):
+            options[name] = {**options[name], "no_log": True}
         if fault := type_fault(value, options[name]):
             return [_problem(name, f"{where} {fault.message}", fault.remedy)]
         readme = f"see the README of the role {spec.name}" if spec.name not in ("platform", "playbooks") else "correct its value"

@@ -9,6 +9,8 @@ import json
 import typing as t
 from collections.abc import Mapping, Sequence
 
+from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import encrypted
+
 # Longer values are not repeated in a message.
 _SHOWN = 60
 _SINGLE = ("str", "bool", "int", "float", "path")
@@ -79,7 +81,7 @@ def _kind(value: t.Any) -> str:
 
 def _shown(value: t.Any, spec: Mapping[str, t.Any]) -> str:
     """Return the value as a message may repeat it."""
-    if spec.get("no_log") or isinstance(value, (Mapping, list, tuple)):
+    if spec.get("no_log") or list(encrypted(value)) or isinstance(value, (Mapping, list, tuple)):
         return f"a {_kind(value)}"
     text = json.dumps(str(value) if not isinstance(value, (bool, int, float)) else value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"a {_kind(value)} of {len(text) - 2} characters"

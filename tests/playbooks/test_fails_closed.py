@@ -10,6 +10,7 @@ import typing as t
 
 import pytest
 import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
 from control_node import ARGUMENTS, PLAYBOOKS, ROOT, Control, inventory
 
 #: A way to get the weaker thing by mistake: variables of the inventory, and what the report says.
@@ -284,6 +285,22 @@ def test_what_destroys_wants_the_site_named_twice(control: Control, playbook: st
     (control.place / "ansible.cfg").write_text(f"[defaults]\ninventory = {control.site}\n", encoding="utf-8")
     outcome = control.play(playbook, *limit, "-e", "confirm_datacenter=dc1", inventory="", environment=by_default)
     outcome.refused("needs an inventory that you name", "is only the default of ansible.cfg; add -i ")
+
+
+def test_nothing_that_was_encrypted_is_shown(control: Control) -> None:
+    password = control.place / "password"
+    password.write_text("open sesame\n", encoding="utf-8")
+    vault = VaultLib([("default", VaultSecret(b"open sesame"))])
+    lines = []
+    for name in ("platform_security", "platform_domain", "platform_recursors", "consul_server_log_level", "my_secret"):
+        lines += [f"{name}: !vault |", *(f"  {line}" for line in vault.encrypt("hunter_2").decode().splitlines())]
+    lines += ["platform_datacenter: '{{ my_secret }} {{ inventory_hostname }}'"]
+    (control.site / "group_vars").mkdir()
+    (control.site / "group_vars" / "consul_servers.yml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    outcome = control.play("site.yml", "--vault-password-file", str(password))
+    outcome.refused("platform_security", "platform_domain", "platform_recursors", "consul_server_log_level", "platform_datacenter differs")
+    assert "hunter_2" not in outcome.output
+    assert "(encrypted)" in outcome.report
 
 
 @pytest.mark.parametrize("name", ["uninstall_everything", "confirm_datacenter"])

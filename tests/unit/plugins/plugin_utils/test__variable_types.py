@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible._internal._datatag._tags import VaultedValue
 
 from ansible_collections.trinode.platform.plugins.plugin_utils._variable_types import TypeFault, type_fault
 
@@ -68,3 +69,11 @@ def test_wrong_types(value: t.Any, spec: dict[str, t.Any], message: str, remedy:
 @pytest.mark.parametrize("wanted", ["list", "dict", "str", "int"])
 def test_a_secret_is_never_shown(value: t.Any, wanted: str) -> None:
     assert "hunter2" not in str(type_fault(value, {"type": wanted, "elements": "str", "no_log": True}))
+
+
+@pytest.mark.parametrize("wanted", ["list", "dict"])
+def test_what_was_encrypted_is_never_shown(wanted: str) -> None:
+    value = VaultedValue(ciphertext="$ANSIBLE_VAULT;1.1;AES256").tag("hunter2")
+    inner = {"type": "dict", "options": {"key": {"type": wanted}}}
+    for fault in (type_fault(value, {"type": wanted}), type_fault({"key": value}, inner)):
+        assert fault and "hunter2" not in str(fault)
