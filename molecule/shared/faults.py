@@ -173,7 +173,7 @@ _BOOT_UNIT = """
 [Unit]
 Description=Makes the container a server again after a start
 DefaultDependencies=no
-Before=sysinit.target docker.service consul.service
+Before=sysinit.target systemd-sysctl.service docker.service consul.service
 
 [Service]
 Type=oneshot
