@@ -4,7 +4,7 @@
 """Runs on a node: many containers start, or are killed, at once. Prints JSON: for each container when it started or ended,
 and when the catalogue followed, for the engine and for the floor. All are Unix times.
 
-Arguments: `start IMAGE` or `kill`; how many containers; how many Docker clients at a time; the label of all containers;
+Arguments: the port of the agent; `start IMAGE` or `kill`; how many containers; how many Docker clients at a time; the label of all containers;
 the first part of the containers' names, which are the names of their services; what the floor puts before these.
 """
 
@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from urllib.parse import quote
 
 DOCKER = "/var/run/docker.sock"
-CONSUL = ("127.0.0.1", 8500)
+CONSUL = "127.0.0.1"
 # Many times what it takes.
 LONGEST_SECONDS = 120
 
@@ -62,11 +62,11 @@ class Starts:
 class Catalogue:
     """When each service appeared in the catalogue, or left it, by blocking queries."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self.appeared: dict[str, float] = {}
         self.left: dict[str, float] = {}
         self._known: set[str] = set()
-        self._consul = http.client.HTTPConnection(*CONSUL)
+        self._consul = http.client.HTTPConnection(CONSUL, port)
         index = self._ask("")
         self.appeared.clear()
         threading.Thread(target=self._follow, args=(index,), daemon=True).start()
@@ -99,10 +99,10 @@ def wait_for(wanted: set[str], found: dict[str, float]) -> None:
         time.sleep(0.05)
 
 
-def main(order: str, image: str, count: str, clients: str, label: str, prefix: str, floor: str) -> None:
+def main(port: str, order: str, image: str, count: str, clients: str, label: str, prefix: str, floor: str) -> None:
     """Run one burst."""
     names = [f"{prefix}{number:03d}" for number in range(int(count))]
-    catalogue, starts = Catalogue(), Starts(label)
+    catalogue, starts = Catalogue(int(port)), Starts(label)
     if order == "start":
 
         def work(name: str) -> str:

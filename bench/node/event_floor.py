@@ -4,7 +4,7 @@
 """Runs on a node: the least that a registration can cost. Each start and each end of a container of the benchmark is passed on to the agent as it comes,
 without a look at the container and without any care. No registrator can be faster; what an engine needs above this is its own. Runs until it is ended.
 
-Arguments: the container label to look for, and what to put before the container's name to make the service's name.
+Arguments: the port of the agent, the container label to look for, and what to put before the container's name to make the service's name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from urllib.parse import quote
 
 DOCKER = "/var/run/docker.sock"
-CONSUL = ("127.0.0.1", 8500)
+CONSUL = "127.0.0.1"
 
 
 class DockerConnection(http.client.HTTPConnection):
@@ -27,9 +27,9 @@ class DockerConnection(http.client.HTTPConnection):
         self.sock.connect(DOCKER)
 
 
-def main(label: str, prefix: str) -> None:
+def main(port: str, label: str, prefix: str) -> None:
     """Entry point."""
-    docker, consul = DockerConnection("localhost"), http.client.HTTPConnection(*CONSUL)
+    docker, consul = DockerConnection("localhost"), http.client.HTTPConnection(CONSUL, int(port))
     filters = quote(json.dumps({"type": ["container"], "event": ["start", "kill", "die"], "label": [label]}))
     docker.request("GET", f"/events?filters={filters}")
     events = docker.getresponse()

@@ -11,7 +11,8 @@ import time
 import typing as t
 
 from bench import images
-from bench.bursts import burst, figures, joined
+from bench.alone import AGENT_PORT, engine_alone
+from bench.bursts import Burst, burst, figures, joined
 from bench.consul import CatalogueWatch, Consul
 from bench.figures import Figure, Figures, Target
 from bench.lab import LABEL, PROGRAMS, Lab, LabError, look_at_instance, remove_instance, remove_instances, start_instance, wait_for
@@ -30,12 +31,14 @@ START_TOGETHER = 4
 START_SECONDS_EACH = 5
 
 UNIT = "registrator.service"
+#: Port of the platform's own agent.
+AGENT = 8500
 FLOOR_UNIT = "bench-floor.service"
 FLOOR_PREFIX = "bench-floor-"
 SERVICE = "bench-containers"
 BURST_PREFIX = "bench-burst-"
 
-PARTS = ("start", "burst", "idle", "resync")
+PARTS = ("start", "burst", "cluster_burst", "idle", "resync")
 
 # Runs on the node: takes registrations away behind the engine's back.
 FORGET = """\
@@ -47,6 +50,27 @@ for ident, service in json.load(urlopen(agent + "services")).items():
     if {matches}:
         urlopen(Request(agent + "service/deregister/" + ident, method="PUT"))
 """
+
+START = "from Docker's start event until a blocking query finds the service in the catalogue"
+KILL = "from the end of the process (`FinishedAt`) until the service has left the catalogue"
+
+
+def at_most(value: float | None) -> Target | None:
+    """Return the target that a figure should not exceed, if it has one."""
+    return None if value is None else Target("<=", value)
+
+
+def burst_figures(name: str, what: str, where: str, median: float | None = None, worst: float | None = None) -> tuple[Figure, ...]:
+    """Declare the figures of one kind of burst, as `bench.bursts.figures` names them."""
+    return (
+        Figure(f"{name}_median_ms", "ms", f"{what}, {where}; median over all bursts", at_most(median)),
+        Figure(f"{name}_p95_ms", "ms", "the same, 95th percentile"),
+        Figure(f"{name}_worst_ms", "ms", "the same, the slowest of all", at_most(worst)),
+        Figure(f"{name}_floor_median_ms", "ms", "the same events, only forwarded to the agent: the least it can cost"),
+        Figure(f"{name}_floor_worst_ms", "ms", "the same, the slowest of all"),
+        Figure(f"{name}_above_floor_median_ms", "ms", "what the engine needs above that for the same container, median"),
+    )
+
 
 FIGURES = (
     Figure(
@@ -68,31 +92,13 @@ FIGURES = (
     Figure("deregistered_from_command_median_ms", "ms", "from the moment at which `docker rm -f` was typed until the service has left the catalogue"),
     Figure("deregistered_from_command_p95_ms", "ms", "the same, 95th percentile"),
     Figure("burst_containers", "containers", f"containers in each of {BURSTS} bursts, started and killed by {BURST_CLIENTS} Docker clients at a time"),
-    Figure(
-        "burst_start_median_ms",
-        "ms",
-        "from Docker's start event until a blocking query finds the service in the catalogue; median over all bursts",
-        Target("<=", 30),
-    ),
-    Figure("burst_start_p95_ms", "ms", "the same, 95th percentile"),
-    Figure("burst_start_worst_ms", "ms", "the same, the slowest of all", Target("<=", 150)),
-    Figure("burst_start_floor_median_ms", "ms", "the same starts, only forwarded to the agent: the least it can cost"),
-    Figure("burst_start_floor_worst_ms", "ms", "the same, the slowest of all"),
-    Figure("burst_start_above_floor_median_ms", "ms", "what the engine needs above that for the same container, median"),
-    Figure(
-        "burst_kill_median_ms",
-        "ms",
-        "from the end of the process (`FinishedAt`) until the service has left the catalogue; median over all bursts",
-        Target("<=", 10),
-    ),
-    Figure("burst_kill_p95_ms", "ms", "the same, 95th percentile"),
-    Figure("burst_kill_worst_ms", "ms", "the same, the slowest of all"),
-    Figure("burst_kill_floor_median_ms", "ms", "the same ends, only forwarded to the agent"),
-    Figure("burst_kill_floor_worst_ms", "ms", "the same, the slowest of all"),
-    Figure("burst_kill_above_floor_median_ms", "ms", "what the engine needs above that for the same container, median"),
+    *burst_figures("burst_start", START, "on a node whose processors nobody else uses", median=30, worst=150),
+    *burst_figures("burst_kill", KILL, "on the same node", median=10),
     Figure("burst_rss_before_mb", "MB", "resident memory (RSS) of the engine before the first burst"),
     Figure("burst_rss_mb", "MB", "the same with all containers of the last burst", Target("<=", 42.5)),
     Figure("burst_rss_after_mb", "MB", "the same after the last kill"),
+    *burst_figures("cluster_burst_start", START, "in the cluster of three nodes that share this machine's processors"),
+    *burst_figures("cluster_burst_kill", KILL, "in the same cluster"),
     Figure("idle_containers", "containers", "registered containers on the node during the next three"),
     Figure(
         "idle_cpu_percent",
@@ -145,10 +151,10 @@ class RegistrationBench:
         images.remove_images(self.lab)
 
     @contextlib.contextmanager
-    def floor(self) -> t.Iterator[None]:
-        """Let the floor follow the same events for a while."""
+    def floor(self, port: int = AGENT) -> t.Iterator[None]:
+        """Let the floor follow the same events for a while, into the agent at this port."""
         self.node.put(f"{DIRECTORY}/event_floor.py", (PROGRAMS / "event_floor.py").read_text(encoding="utf-8"))
-        program = f"/usr/bin/python3 {DIRECTORY}/event_floor.py {LABEL}=1 {FLOOR_PREFIX}"
+        program = f"/usr/bin/python3 {DIRECTORY}/event_floor.py {port} {LABEL}=1 {FLOOR_PREFIX}"
         self.node.run(f"systemd-run --quiet --collect --unit={FLOOR_UNIT} {program}")
         try:
             yield
@@ -193,36 +199,45 @@ class RegistrationBench:
 
     # -- many at once -----------------------------------------------------------------------------------------------------
 
-    def run_burst(self, *order: str) -> dict[str, t.Any]:
-        """Start or kill all containers of a burst at once; returns what happened when."""
+    def run_burst(self, port: int, *order: str) -> Burst:
+        """Start or kill all containers of a burst at once; returns the lag of each behind the agent at this port."""
         words = (str(BURST_CONTAINERS), str(BURST_CLIENTS), f"{LABEL}=1", BURST_PREFIX, FLOOR_PREFIX)
-        report: dict[str, t.Any] = self.node.program("burst.py", *order, *words, timeout=BURST_SECONDS)
-        return report
+        report: dict[str, t.Any] = self.node.program("burst.py", str(port), *order, *words, timeout=BURST_SECONDS)
+        return burst(report, BURST_CONTAINERS)
 
-    def part_burst(self) -> None:
-        """Many containers start at once, and are killed at once."""
-        measured = self.outcome.figures
-        measured.set("burst_containers", BURST_CONTAINERS)
-        measured.set("burst_rss_before_mb", self.engine()["rss"] / 1e6)
+    def measure_bursts(self, port: int, name: str, where: str) -> int:
+        """Start and kill many at once, beside the floor; returns the engine's memory with all of the last burst, in bytes."""
         starts, kills, held = [], [], 0
-        with self.floor():
+        with self.floor(port):
             for number in range(self.options.few(BURSTS)):
                 self.options.say(f"burst {number + 1}: {BURST_CONTAINERS} starts and kills")
-                starts.append(burst(self.run_burst("start", images.SMALL), BURST_CONTAINERS))
+                starts.append(self.run_burst(port, "start", images.SMALL))
                 held = self.engine()["rss"]
-                kills.append(burst(self.run_burst("kill", "-"), BURST_CONTAINERS))
-        measured.set("burst_rss_mb", held / 1e6)
-        measured.set("burst_rss_after_mb", self.engine()["rss"] / 1e6)
-        for name, title, found in (
-            ("burst_start", f"{BURST_CONTAINERS} containers start at once → in the catalogue", joined(starts)),
-            ("burst_kill", f"{BURST_CONTAINERS} containers are killed at once → out of it", joined(kills)),
+                kills.append(self.run_burst(port, "kill", "-"))
+        for kind, title, bursts in (
+            ("start", f"{BURST_CONTAINERS} containers start at once → in the catalogue, {where}", joined(starts)),
+            ("kill", f"{BURST_CONTAINERS} containers are killed at once → out of it, {where}", joined(kills)),
         ):
-            for figure, value in figures(name, found).items():
-                measured.set(figure, value)
-            self.outcome.add_series(name, "ms", found.engine)
-            self.outcome.add_series(f"{name}_floor", "ms", found.floor)
-            rows = [Row("engine", found.engine, "platform"), Row("only forwarding the event", found.floor, "bound")]
+            for figure, value in figures(f"{name}_{kind}", bursts).items():
+                self.outcome.figures.set(figure, value)
+            self.outcome.add_series(f"{name}_{kind}", "ms", bursts.engine)
+            self.outcome.add_series(f"{name}_{kind}_floor", "ms", bursts.floor)
+            rows = [Row("engine", bursts.engine, "platform"), Row("only forwarding the event", bursts.floor, "bound")]
             self.outcome.panels.append(Panel(title, "ms", rows))
+        return held
+
+    def part_burst(self) -> None:
+        """Many containers start at once, and are killed at once, on a node that shares its processors with nobody."""
+        measured = self.outcome.figures
+        measured.set("burst_containers", BURST_CONTAINERS)
+        with engine_alone(self.lab, self.node):
+            measured.set("burst_rss_before_mb", self.engine()["rss"] / 1e6)
+            measured.set("burst_rss_mb", self.measure_bursts(AGENT_PORT, "burst", "one node") / 1e6)
+            measured.set("burst_rss_after_mb", self.engine()["rss"] / 1e6)
+
+    def part_cluster_burst(self) -> None:
+        """The same in the cluster as it stands: three nodes, and their edges, on the processors of one machine."""
+        self.measure_bursts(AGENT, "cluster_burst", "three nodes on one machine")
 
     # -- many containers --------------------------------------------------------------------------------------------------
 
@@ -313,6 +328,12 @@ def run(lab: Lab, options: Options) -> Outcome:
     bench.outcome.settings.update(
         starts=STARTS, bursts=BURSTS, warm_up=f"the first {WARM_UPS} starts are not counted", idle_seconds=IDLE_SECONDS, containers=options.containers
     )
-    parts = {"start": bench.part_start, "burst": bench.part_burst, "idle": bench.part_idle, "resync": bench.part_resync}
+    parts = {
+        "start": bench.part_start,
+        "burst": bench.part_burst,
+        "cluster_burst": bench.part_cluster_burst,
+        "idle": bench.part_idle,
+        "resync": bench.part_resync,
+    }
     options.run(bench.set_up, parts, bench.tear_down)
     return bench.outcome

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from bench import bursts
+from bench import alone, bursts
 from bench.bursts import Burst, burst, joined
 from bench.lab import LabError
 from bench.node import burst as program
@@ -48,12 +50,24 @@ def test_figures_of_several_bursts() -> None:
     assert found["x_above_floor_median_ms"] == 2.0
 
 
-@pytest.mark.parametrize("kind", ["burst_start", "burst_kill"])
+@pytest.mark.parametrize("kind", ["burst_start", "burst_kill", "cluster_burst_start", "cluster_burst_kill"])
 def test_the_suite_declares_every_figure_of_a_burst(kind: str) -> None:
     assert set(bursts.figures(kind, Burst([1.0], [1.0], 1.0))) <= {figure.name for figure in FIGURES}
-    assert "burst" in PARTS
+    assert {"burst", "cluster_burst"} <= set(PARTS)
 
 
 def test_dockers_times() -> None:
     assert program.parse_time("1970-01-01T00:00:10.25Z") == 10.25
     assert program.parse_time("1970-01-01T00:00:10Z") == 10.0
+
+
+def test_an_engine_of_its_own_needs_no_token_and_keeps_its_other_settings() -> None:
+    platform = {"consul_url": "http://127.0.0.1:8500", "consul_token_file": "/etc/registrator/consul.token", "resync_seconds": 30}
+    config = json.loads(alone.alone_config(json.dumps(platform)))
+    assert config == {
+        "consul_url": f"http://127.0.0.1:{alone.AGENT_PORT}",
+        "consul_token_file": "",
+        "consul_token_directory": "",
+        "consul_ca_file": "",
+        "resync_seconds": 30,
+    }
