@@ -10,8 +10,10 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SecretError, loader_store
-from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import secrets_fault
+from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import readable_in_git
+from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SUFFIX, SecretError, loader_store
+from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import git_warning, secrets_fault
+from ansible_collections.trinode.platform.plugins.plugin_utils._vault import loader_vault
 
 FIRST = "consul_token_management"
 AUTHORITY = "consul_ca"
@@ -48,4 +50,7 @@ class ActionModule(ActionBase):
             store.ensure(FIRST, "uuid")
         except SecretError as error:
             return {**result, "failed": True, "msg": str(error)}
+        readable = readable_in_git(store.directory, loader_vault(self._loader).is_encrypted, [f"*{SUFFIX}"])
+        if readable:
+            result["warnings"] = [git_warning(store.directory, readable)]
         return {**result, "changed": changed}

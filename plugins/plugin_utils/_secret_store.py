@@ -9,6 +9,7 @@ Private to the collection. No Ansible import: what reads, judges and encrypts a 
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import re
 import secrets
@@ -16,6 +17,9 @@ import tempfile
 import typing as t
 import uuid
 from collections.abc import Callable
+
+from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import keep_out_of_git
+from ansible_collections.trinode.platform.plugins.plugin_utils._vault import loader_vault
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*(?:\.[a-z0-9_-]+)*")
 # An inventory's directory is read as inventories, all but the files with this ending: a file without it would make each of its lines a host.
@@ -78,8 +82,10 @@ class Store:
         value = text.strip()
         if not value:
             raise SecretError(f"{path} is empty; bring its content back, or remove the file and a new secret is made")
-        if not self._dry and (mode & 0o077 or (self._encrypt and not encrypted)):
-            self._write(path, value)
+        if not self._dry:
+            self._guard_existing()
+            if mode & 0o077 or (self._encrypt and not encrypted):
+                self._write(path, value)
         return value
 
     def begun(self) -> bool:
@@ -137,7 +143,7 @@ class Store:
         text = value + "\n"
         try:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
-            self._mark()
+            self._guard()
             # mkstemp makes it for its owner alone.
             handle, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")
             try:
@@ -158,11 +164,22 @@ class Store:
             raise SecretError(f"{path} cannot be written: {error.strerror}; correct the directory, or set platform_secrets_directory") from error
         return True
 
-    def _mark(self) -> None:
+    def _guard(self) -> None:
+        """Keep Ansible from warning about the directory, and git from taking it."""
+        keep_out_of_git(self.directory)
         path = os.path.join(self.directory, MARKER)
         if not os.path.exists(path):
             with open(path, "w", encoding="utf-8") as target:
                 target.write(MARKER_TEXT)
+
+    def _guard_existing(self) -> None:
+        """Guard a directory that an earlier version made. A read-only medium needs no guard to be read."""
+        try:
+            self._guard()
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                fault = f"{error.filename or self.directory} cannot be written: {error.strerror}"
+                raise SecretError(f"{fault}; correct its owner or its mode") from error
 
 
 def random_value(kind: str) -> str:
@@ -171,22 +188,15 @@ def random_value(kind: str) -> str:
 
 
 def loader_store(loader: t.Any, directory: str, dry: bool) -> Store:
-    """A store that reads and encrypts with what Ansible's loader knows of vault passwords."""
-    from ansible.parsing.vault import is_encrypted, match_encrypt_secret
+    """Return a store that reads and encrypts with what Ansible's loader knows of vault passwords."""
+    vault = loader_vault(loader)
 
     def read(path: str) -> tuple[str, bool]:
         with open(path, "rb") as source:
             data = source.read()
-        encrypted = bool(is_encrypted(data))
-        # The loader's own vault, because a cached decrypted copy of a file would not be seen to change.
-        return (loader._vault.decrypt(data) if encrypted else data).decode("utf-8"), encrypted
+        return vault.decrypt(data).decode("utf-8"), vault.is_encrypted(data)
 
-    vault_secrets = loader._vault.secrets
-    if not vault_secrets:
+    if vault.encrypt is None:
         return Store(directory, read, dry=dry)
-    vault_id, secret = match_encrypt_secret(vault_secrets)
-
-    def encrypt(text: str) -> str:
-        return t.cast(bytes, loader._vault.encrypt(text, secret, vault_id=vault_id)).decode("ascii")
-
-    return Store(directory, read, encrypt, dry)
+    encrypted = vault.encrypt
+    return Store(directory, read, lambda text: encrypted(text.encode("utf-8")).decode("ascii"), dry)

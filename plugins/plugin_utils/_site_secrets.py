@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a site may get its first secrets. Private to the collection, pure."""
+"""Whether a site may get its first secrets, and who else gets them. Private to the collection, pure."""
 
 from __future__ import annotations
 
@@ -40,3 +40,13 @@ def secrets_fault(directory: str, stages: Mapping[str, str], missing: Sequence[s
             " for all hosts, without --limit, or bring the directory from the machine that has it. Nothing was changed"
         )
     return ""
+
+
+def git_warning(directory: str, readable: Sequence[str]) -> str:
+    """Return a warning of secrets that everyone who gets the git repository can read."""
+    some = f"{_words(readable[:3])} and {len(readable) - 3} more" if len(readable) > 3 else _words(readable)
+    return (
+        f"{directory}: git has or would take {some}, which are not encrypted: add '*' to {directory}/.gitignore, run"
+        f" 'git rm -r --cached {directory}', and rotate what was pushed (rotate_tokens.yml, rotate_gossip_key.yml,"
+        " renew_authority.yml). Or configure a vault password; the next run then encrypts them"
+    )

@@ -39,7 +39,7 @@ def test_a_secret_is_made_once(tmp_path: Path) -> None:
 def test_ansible_reads_no_host_out_of_a_secret(tmp_path: Path) -> None:
     store = Store(str(tmp_path), plain)
     store.put("token", "x")
-    assert {path.name for path in tmp_path.iterdir()} == {"token.txt", "inventory.yml"}
+    assert {path.name for path in tmp_path.iterdir()} == {"token.txt", "inventory.yml", ".gitignore"}
 
 
 def test_the_first_of_two_wins(tmp_path: Path) -> None:
