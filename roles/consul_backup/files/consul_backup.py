@@ -98,13 +98,15 @@ def outlived(names: t.Iterable[str], keep: int) -> list[str]:
     return sorted(old)
 
 
-def check(path: str) -> dict[str, t.Any]:
-    """Read a snapshot as Consul's own archive format has it, with its checksums; returns its description."""
+def check(path: str, source: t.IO[bytes] | None = None) -> dict[str, t.Any]:
+    """Read a snapshot, a file or an open stream of it, with its checksums; returns its description."""
     listed: dict[str, str] = {}
     found: dict[str, str] = {}
     meta: dict[str, t.Any] = {}
     try:
-        with tarfile.open(path, "r:gz") as archive:
+        refuse_encrypted(path if source is None else None)
+        # Of a stream that cannot go back, one member is read after the other.
+        with tarfile.open(path, "r:gz") if source is None else tarfile.open(fileobj=source, mode="r|gz") as archive:
             for member in archive:
                 content = archive.extractfile(member)
                 if content is None:
@@ -127,6 +129,15 @@ def check(path: str) -> dict[str, t.Any]:
     if not {"meta.json", "state.bin"} <= set(found) or listed != found or "Index" not in meta:
         raise BackupError(f"{path} is damaged: its contents are not what its checksums say; use another one")
     return {key.lower(): meta.get(key) for key in ("ID", "Index", "Term", "Version", "Size")}
+
+
+def refuse_encrypted(path: str | None) -> None:
+    """Name the remedy for a copy of the control node that is still encrypted."""
+    if path is not None:
+        with open(path, "rb") as file:
+            if file.read(14) == b"$ANSIBLE_VAULT":
+                remedy = "run `ansible-vault decrypt` on the control node before, or use restore.yml"
+                raise BackupError(f"{path} is encrypted with Ansible Vault; {remedy}")
 
 
 def stale_nodes(catalogue: t.Iterable[t.Mapping[str, t.Any]], members: t.Iterable[t.Mapping[str, t.Any]]) -> list[str]:
@@ -267,7 +278,16 @@ def take(config: Config, label: str = "") -> dict[str, t.Any]:
         for old in removed:
             os.unlink(os.path.join(config.directory, old))
         path = os.path.join(config.directory, name)
-        return {"file": path, "bytes": os.path.getsize(path), "removed": removed, **description}
+        return {"file": path, "bytes": os.path.getsize(path), "sha256": sha256(path), "removed": removed, **description}
+
+
+def sha256(path: str) -> str:
+    """Return the checksum of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def save(consul: Consul, path: str) -> None:
@@ -282,22 +302,28 @@ def save(consul: Consul, path: str) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def restore(config: Config, path: str, token_file: str = "") -> dict[str, t.Any]:
-    """Put a snapshot in the place of everything that the cluster knows, its tokens too: afterwards, the one of ``token_file`` counts."""
+def restore(config: Config, path: str, token_file: str = "", data_only: bool = False) -> dict[str, t.Any]:
+    """Put a snapshot in the place of everything that the cluster knows, and L(finish) unless told otherwise."""
     consul = Consul(config)
     with alone(config.directory):
         description = check(path)
         consul.run("snapshot", "inspect", path)
         consul.run("snapshot", "restore", path)
-        consul = Consul(config._replace(token_file=token_file or config.restored_token_file or config.token_file))
-        try:
-            consul.wait_for_leader()
-            return {"file": path, "replaced_nodes": remove_stale_nodes(consul), **description}
-        except BackupError as error:
-            raise BackupError(
-                f"the snapshot is restored, but servers that are new stay refused: {error}. The tokens are those of the snapshot now: run the restore again"
-                " and name a file with one that has node:write and agent:read (consul_backup_restored_token_file, --token-file)"
-            ) from error
+        return {"file": path, **description, **({} if data_only else finish(config, token_file))}
+
+
+def finish(config: Config, token_file: str = "") -> dict[str, t.Any]:
+    """Remove what keeps new servers out of a restored cluster. The token of ``token_file`` is one of the snapshot."""
+    consul = Consul(config._replace(token_file=token_file or config.restored_token_file or config.token_file))
+    try:
+        consul.wait_for_leader()
+        return {"replaced_nodes": remove_stale_nodes(consul)}
+    except BackupError as error:
+        raise BackupError(
+            f"the snapshot is restored, but servers that are new stay refused: {error}. The tokens are those of the"
+            " snapshot now: run the restore again and name a file with one that has node:write and agent:read"
+            " (consul_backup_restored_token_file, --token-file)"
+        ) from error
 
 
 def remove_stale_nodes(consul: Consul) -> list[str]:
@@ -340,16 +366,18 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     commands.add_parser("take", help="take a snapshot, check it, and remove what is too old").add_argument("--label", default="", help="why it is taken")
     commands.add_parser("list", help="show the snapshots of this host, the newest first")
     commands.add_parser("status", help="say whether the newest snapshot is new enough and whole")
-    commands.add_parser("check", help="read a snapshot and say what it is").add_argument("file")
+    checked = commands.add_parser("check", help="read a snapshot and say what it is")
+    checked.add_argument("file", help="a file, or - for the standard input")
     back = commands.add_parser("restore", help="put a snapshot in the place of everything that the cluster knows")
     back.add_argument("file")
-    back.add_argument(
-        "--token-file", default="", help="where the token lies that is valid afterwards, when the snapshot comes from a cluster with other tokens"
-    )
+    back.add_argument("--data-only", action="store_true", help="leave the entries of replaced machines to finish")
+    last = commands.add_parser("finish", help="remove the entries of replaced machines from a restored cluster")
+    for command in (back, last):
+        command.add_argument("--token-file", default="", help="where the token lies that is valid afterwards")
     options = parser.parse_args(arguments)
     try:
         if options.command == "check":
-            result = check(options.file)
+            result = check("standard input", sys.stdin.buffer) if options.file == "-" else check(options.file)
         else:
             config = load(options.config)
             if options.command == "list":
@@ -359,7 +387,8 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
             result = {
                 "take": lambda: take(config, options.label),
                 "status": lambda: status(config),
-                "restore": lambda: restore(config, options.file, options.token_file),
+                "restore": lambda: restore(config, options.file, options.token_file, options.data_only),
+                "finish": lambda: finish(config, options.token_file),
             }[options.command]()
     except BackupError as error:
         print(f"consul-backup: {error}.", file=sys.stderr)
