@@ -14,11 +14,13 @@ import fcntl
 import hashlib
 import json
 import os
+import pwd
 import re
 import shutil
 import stat
 import subprocess
 import tempfile
+import typing as t
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -319,20 +321,35 @@ def shows_version(output: str, version: str) -> bool:
     return re.search(rf"(?<![0-9.]){re.escape(version)}(?![0-9]|\.[0-9])", output) is not None
 
 
+def unprivileged() -> dict[str, t.Any]:
+    """Return the arguments with which a program runs as nobody; none for a caller who is not root."""
+    if os.geteuid() != 0:
+        return {}
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        return {"user": 65534, "group": 65534, "extra_groups": []}
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
 def check_binary(path: str, target: Target, arguments: list[str], shown: str) -> None:
-    """Execute a binary once: a wrong architecture or version must not replace a good one."""
+    """Execute a binary once, as nobody: a wrong architecture or version must not replace a good one."""
     what = f"the {target.product} of {shown}"
     remedy = "the version in use was kept; put the release for this host into the mirror"
+    # By its descriptor, because the directories on the way may be closed to nobody.
+    handle = os.open(path, os.O_RDONLY)
     try:
         result = subprocess.run(
-            [path, *arguments],
+            [f"/proc/self/fd/{handle}", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=60,
             cwd="/",
             env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            pass_fds=(handle,),
             check=False,
+            **unprivileged(),
         )
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(f"{what} did not end within 60 s when called with {' '.join(arguments)!r}; {remedy}") from error
@@ -340,6 +357,8 @@ def check_binary(path: str, target: Target, arguments: list[str], shown: str) ->
         machine = os.uname().machine
         hint = f"{target.root} may be mounted noexec" if error.errno == errno.EACCES else f"it may be made for another architecture than {machine}"
         raise ArtifactError(f"{what} cannot be executed on this host ({error.strerror}): {hint}; {remedy}") from error
+    finally:
+        os.close(handle)
     output = result.stdout.decode("utf-8", "replace")
     if result.returncode != 0:
         raise ArtifactError(f"{what} failed with exit status {result.returncode} when called with {' '.join(arguments)!r}: {output.strip()[:300]!r}; {remedy}")

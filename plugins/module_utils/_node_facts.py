@@ -23,7 +23,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from ansible_collections.trinode.platform.plugins.module_utils._artifact import ArtifactError, expected_checksum
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import decode_address
+from ansible_collections.trinode.platform.plugins.module_utils._release_checksums import vouched_checksum
 
 _ESTABLISHED = "01"
 # What a Docker host needs of its kernel: option of the kernel's configuration, module.
@@ -303,8 +305,15 @@ def fetch(url: str, timeout: float = 8.0) -> tuple[str, str]:
         return "", str(getattr(error, "reason", None) or error)
 
 
-def artifact_state(product: str, version: str, architecture: str, root: str, mirror: str, get: t.Callable[[str], tuple[str, str]] = fetch) -> dict[str, t.Any]:
-    """Whether a version is installed and, when it is not and the mirror is a URL, whether this machine gets it there."""
+def artifact_state(
+    wanted: t.Mapping[str, t.Any],
+    architecture: str,
+    root: str,
+    mirror: str,
+    get: t.Callable[[str], tuple[str, str]] = fetch,
+) -> dict[str, t.Any]:
+    """Return whether a version is installed, and otherwise whether this machine gets it from a mirror with a URL."""
+    product, version = str(wanted["product"]), str(wanted["version"])
     state: dict[str, t.Any] = {"product": product, "version": version, "url": "", "reason": ""}
     state["installed"] = os.path.isfile(os.path.join(root, product, version, product))
     if state["installed"] or not mirror.startswith(("http://", "https://")):
@@ -314,10 +323,24 @@ def artifact_state(product: str, version: str, architecture: str, root: str, mir
     # Without a password that it may carry.
     state["url"] = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     text, state["reason"] = get(url)
-    archive = f"{product}_{version}_linux_{architecture}.zip"
-    if not state["reason"] and architecture and archive not in text:
-        state["reason"] = f"it does not list {archive}"
+    if not state["reason"] and architecture:
+        state["reason"] = _checksum_fault(wanted, architecture, state["url"], text)
     return state
+
+
+def _checksum_fault(wanted: t.Mapping[str, t.Any], architecture: str, url: str, text: str) -> str:
+    """Return why an archive is not taken from a mirror with this list; empty when it is."""
+    product, version = str(wanted["product"]), str(wanted["version"])
+    archive = f"{product}_{version}_linux_{architecture}.zip"
+    if archive not in text:
+        return f"it does not list {archive}"
+    trust, unencrypted = bool(wanted.get("trust_mirror")), bool(wanted.get("allow_unencrypted_mirror"))
+    try:
+        listed = expected_checksum(text, url, archive)
+        vouched_checksum(product, version, architecture, url, listed, wanted.get("checksums"), trust, unencrypted)
+    except ArtifactError as error:
+        return str(error)
+    return ""
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------

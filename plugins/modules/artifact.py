@@ -14,7 +14,12 @@ description:
   - Installs one version of a product from a mirror in the layout of HashiCorp's releases.
   - The binary is put into a directory of its own for each version, and a link is moved to it by a rename. The version used before is kept,
     older ones are removed.
-  - The archive is compared with the mirror's list of checksums, and the binary is executed once, before the link is moved. A bad one never replaces a good one.
+  - A download is compared with the checksum of the official release, which this collection has for the default
+    versions. A mirror cannot replace it by a list of its own. For other versions, give O(checksums), or let the list of
+    the mirror count with O(trust_mirror).
+  - An archive in a directory of the control node is compared with the list in that directory, because it may have been
+    built there.
+  - The binary is executed once, as the user nobody, before the link is moved. A bad one never replaces a good one.
   - A version that is installed and undamaged is not fetched again, so a later run needs no mirror. A version in a mirror is expected never to change.
 options:
   product:
@@ -52,6 +57,22 @@ options:
     type: list
     elements: str
     default: [-version]
+  checksums:
+    description:
+      - The SHA-256 of the archive, by architecture in the names of releases, such as C(amd64). They count before those
+        of this collection.
+    type: dict
+    default: {}
+  trust_mirror:
+    description:
+      - Whether the list of checksums of a mirror counts for a version of which no checksum is known.
+    type: bool
+    default: false
+  allow_unencrypted_mirror:
+    description:
+      - Whether it counts even when it comes over C(http://).
+    type: bool
+    default: false
   timeout:
     description:
       - Seconds that the mirror may be silent during a download.
@@ -146,6 +167,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
 from ansible_collections.trinode.platform.plugins.module_utils import _artifact
+from ansible_collections.trinode.platform.plugins.module_utils._release_checksums import vouched_checksum
 
 
 def without_password(url: str) -> str:
@@ -187,11 +209,20 @@ def download(url: str, timeout: int, sink: str | None = None) -> bytes:
     return content
 
 
-def checksum_from_url(base: str, name: str, product: str, version: str, timeout: int) -> str:
-    """The archive's checksum out of the list at the mirror."""
+def checksum_from_url(params: dict[str, Any], base: str, architecture: str) -> str:
+    """Return the checksum that the archive at the mirror must have."""
+    product, version = params["product"], params["version"]
     url = f"{base}/{quote(_artifact.checksums_name(product, version))}"
-    text = download(url, timeout).decode("utf-8", "replace")
-    return _artifact.expected_checksum(text, without_password(url), name)
+    text = download(url, params["timeout"]).decode("utf-8", "replace")
+    archive = _artifact.archive_name(product, version, architecture)
+    listed = _artifact.expected_checksum(text, without_password(url), archive)
+    trust, unencrypted = params["trust_mirror"], params["allow_unencrypted_mirror"]
+    return vouched_checksum(product, version, architecture, url, listed, params["checksums"], trust, unencrypted)
+
+
+def go_architecture(params: dict[str, Any]) -> str:
+    """Return the architecture of the host in the names of releases."""
+    return _artifact.go_architecture(params["architecture"] or platform.machine())
 
 
 def install(module: AnsibleModule, target: _artifact.Target, archive: str, state: _artifact.State, result: dict[str, Any]) -> None:
@@ -206,7 +237,7 @@ def install(module: AnsibleModule, target: _artifact.Target, archive: str, state
                 if not path:
                     base = f"{p['mirror'].rstrip('/')}/{quote(_artifact.release_directory(target.product, target.version))}"
                     path, shown = os.path.join(directory, archive), without_password(f"{base}/{archive}")
-                    checksum = checksum_from_url(base, archive, target.product, target.version, p["timeout"])
+                    checksum = checksum_from_url(p, base, go_architecture(p))
                     download(f"{base}/{quote(archive)}", p["timeout"], path)
                 _artifact.put_in_place(path, checksum, target, directory, p["version_arguments"], shown)
         _artifact.correct_modes(state.drifted)
@@ -223,7 +254,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     p = module.params
     _artifact.check_names(p["product"], p["version"])
     target = _artifact.Target(p["product"], p["version"], p["root"], p["link_dir"])
-    archive = _artifact.archive_name(target.product, target.version, _artifact.go_architecture(p["architecture"] or platform.machine()))
+    archive = _artifact.archive_name(target.product, target.version, go_architecture(p))
     state = _artifact.inspect(target)
     previous = target.linked_version()
     result: dict[str, Any] = {
@@ -251,7 +282,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if module.check_mode:
         if remote and not state.usable:
             base = f"{p['mirror'].rstrip('/')}/{quote(_artifact.release_directory(target.product, target.version))}"
-            checksum_from_url(base, archive, target.product, target.version, p["timeout"])
+            checksum_from_url(p, base, go_architecture(p))
         return result
     install(module, target, archive, state, result)
     return result
@@ -269,6 +300,9 @@ def main() -> None:
             "architecture": {"type": "str"},
             "version_arguments": {"type": "list", "elements": "str", "default": ["-version"]},
             "timeout": {"type": "int", "default": 30},
+            "checksums": {"type": "dict", "default": {}},
+            "trust_mirror": {"type": "bool", "default": False},
+            "allow_unencrypted_mirror": {"type": "bool", "default": False},
             "archive": {"type": "path"},
             "checksum": {"type": "str"},
         },

@@ -30,7 +30,9 @@ options:
     elements: dict
     default: []
   artifacts:
-    description: Releases that the node needs, each with C(product), C(version) and, optionally, C(nodes).
+    description:
+      - Releases that the node needs, each with C(product), C(version) and, optionally, C(nodes), and C(checksums),
+        C(trust_mirror) and C(allow_unencrypted_mirror) as in M(trinode.platform.artifact).
     type: list
     elements: dict
     default: []
@@ -142,7 +144,7 @@ def main() -> None:
         },
         conflicts=conflicts(node, ports, held),
         artifacts=[
-            artifact_state(one["product"], str(one["version"]), architecture, params["artifact_root"], params["mirror"])
+            artifact_state(one, architecture, params["artifact_root"], params["mirror"])
             for one in params["artifacts"]
             if node.selectors & set(one.get("nodes") or SELECTORS)
         ],

@@ -26,6 +26,7 @@ import tempfile
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -37,10 +38,11 @@ from typing import IO
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 # The roles read the mirror that is written here; both use one description of its layout.
-sys.path.insert(0, str(PROJECT / "plugins" / "module_utils"))
+sys.path.insert(0, str(PROJECT / "collections"))
 
-import _artifact
-from _artifact import ArtifactError
+from ansible_collections.trinode.platform.plugins.module_utils import _artifact
+from ansible_collections.trinode.platform.plugins.module_utils._artifact import ArtifactError
+from ansible_collections.trinode.platform.plugins.module_utils._release_checksums import known_checksum
 
 RELEASES = "https://releases.hashicorp.com"
 CONNECT_TIMEOUT = 5
@@ -437,6 +439,7 @@ class Releases:
             verify_signature(listing, signature, self.keyring, address)
         if item.archive not in official:
             raise Absent(f"{address} does not list {item.archive}")
+        require_vouched(item, official[item.archive], address, signature is not None)
         path = mirror.path(item, item.archive)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as handle:
@@ -454,6 +457,22 @@ class Releases:
             else:
                 mirror.replace_checksums(item, listing, signature)
         return f"from {self.base}, checksum{' and signature' if signature else ''} verified"
+
+
+def require_vouched(item: Item, listed: str, address: str, signed: bool) -> None:
+    """Refuse a release that its source alone vouches for, where more is known or the way to it is open to others."""
+    known = known_checksum(item.product.name, item.product.version, item.arch)
+    if known and listed != known:
+        raise ArtifactError(
+            f"{address} lists {item.archive} with the checksum {listed}, and that of the official release is {known};"
+            " nothing was kept; do not use this source"
+        )
+    parts = urllib.parse.urlsplit(address)
+    if not known and not signed and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise ArtifactError(
+            f"no checksum of {item.archive} is known, and {address} comes over http://, where it can be changed;"
+            " nothing was kept; use https://, or --keyring with the vendor's public key"
+        )
 
 
 def binary_keyring(content: bytes) -> bytes:

@@ -276,3 +276,26 @@ def test_the_link_never_misses_while_it_moves(target: Target, tmp_path: Path) ->
     install(version(target, "1.3.0"), tmp_path)
     assert os.lstat(target.link).st_ino != inode
     assert os.listdir(target.link_dir) == ["tool"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as another user")
+def test_a_new_program_first_runs_as_nobody(target: Target, tmp_path: Path) -> None:
+    """It comes from a mirror, and root's rights are more than a look at its version needs."""
+    own = tmp_path / "of-root"
+    own.write_text("secret", encoding="ascii")
+    own.chmod(0o600)
+    # The shell opens neither: the directory of this test is closed to others, and the file has its own mode.
+    attempt = f"#!/bin/sh\nid -u; id -G; cat {own} >/dev/null 2>&1 && echo read; echo Tool v1.2.3\n"
+    seen: list[str] = []
+    shows = _artifact.shows_version
+
+    def spy(output: str, version: str) -> bool:
+        seen.append(output)
+        return shows(output, version)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_artifact, "shows_version", spy)
+        install(target, tmp_path, attempt)
+    lines = seen[0].splitlines()
+    assert lines[0] == str(_artifact.unprivileged()["user"]) != "0" and lines[1] != "0" and "read" not in lines
+    assert os.readlink(target.link) == target.binary

@@ -205,23 +205,26 @@ def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
     assert facts.ping(str(tmp_path / "none")).endswith("No such file or directory")
 
 
+RELEASE = {"product": "consul", "version": "1.2.3"}
+
+
 def test_an_installed_release_needs_no_mirror(tmp_path: Path) -> None:
     write(tmp_path, "consul/1.2.3/consul", "binary")
-    state = facts.artifact_state("consul", "1.2.3", "amd64", str(tmp_path), "https://mirror.example", pytest.fail)
+    state = facts.artifact_state(RELEASE, "amd64", str(tmp_path), "https://mirror.example", pytest.fail)
     assert state["installed"]
     assert state["url"] == ""
 
 
 def test_a_directory_is_not_looked_for_on_the_node(tmp_path: Path) -> None:
-    state = facts.artifact_state("consul", "1.2.3", "amd64", str(tmp_path), "/mirror", pytest.fail)
+    state = facts.artifact_state(RELEASE, "amd64", str(tmp_path), "/mirror", pytest.fail)
     assert (state["installed"], state["url"], state["reason"]) == (False, "", "")
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (("0 consul_1.2.3_linux_amd64.zip\n", ""), ""),
-        (("0 consul_1.2.3_linux_arm64.zip\n", ""), "it does not list consul_1.2.3_linux_amd64.zip"),
+        ((f"{'0' * 64}  consul_1.2.3_linux_amd64.zip\n", ""), ""),
+        ((f"{'0' * 64}  consul_1.2.3_linux_arm64.zip\n", ""), "it does not list consul_1.2.3_linux_amd64.zip"),
         (("", "it answers 404 Not Found"), "it answers 404 Not Found"),
     ],
 )
@@ -232,10 +235,22 @@ def test_a_url_is_asked(tmp_path: Path, answer: tuple[str, str], reason: str) ->
         asked.append(url)
         return answer
 
-    state = facts.artifact_state("consul", "1.2.3", "amd64", str(tmp_path), "https://me:secret@mirror.example/x/", get)
+    trusting, mirror = {**RELEASE, "trust_mirror": True}, "https://me:secret@mirror.example/x/"
+    state = facts.artifact_state(trusting, "amd64", str(tmp_path), mirror, get)
     assert state["reason"] == reason
     assert asked == ["https://me:secret@mirror.example/x/consul/1.2.3/consul_1.2.3_SHA256SUMS"]
     assert state["url"] == "https://mirror.example/x/consul/1.2.3/consul_1.2.3_SHA256SUMS"
+
+
+def test_a_release_that_only_its_mirror_vouches_for_is_reported(tmp_path: Path) -> None:
+    text = f"{'0' * 64}  consul_1.2.3_linux_amd64.zip\n"
+
+    def ask(wanted: dict[str, t.Any], mirror: str) -> str:
+        return str(facts.artifact_state(wanted, "amd64", str(tmp_path), mirror, lambda _url: (text, ""))["reason"])
+
+    reason = ask(RELEASE, "https://me:secret@mirror.example")
+    assert "no checksum of consul_1.2.3_linux_amd64.zip is known" in reason and "secret" not in reason
+    assert ask({**RELEASE, "checksums": {"amd64": "0" * 64}}, "http://mirror.example") == ""
 
 
 def test_fetch() -> None:
