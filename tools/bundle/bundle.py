@@ -6,6 +6,8 @@
 
 It holds the commit of this checkout, the binaries and sample images of the artifact mirror, the Python packages of the control node, the distribution's
 packages of the hosts, and the checksums of all of it. What an earlier run made is used again, and nothing half-written is left under a final name.
+The checksum of the whole file is printed and put next to it, and with a key so is a signature: whoever carries the file
+cannot change both.
 """
 
 from __future__ import annotations
@@ -32,12 +34,15 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
 import packages
+import sbom
 from packages import BundleError
 
 from ansible_collections.trinode.platform.plugins.module_utils import _artifact
 
 #: Those that ansible-core 2.19 runs with.
 PYTHONS = ("3.11", "3.12", "3.13")
+#: What a signature is for: one that the same key made for something else does not count.
+NAMESPACE = "trinode-platform-bundle"
 REQUIREMENTS = ("requirements.txt", "tools/bundle/pip.txt")
 
 
@@ -191,6 +196,30 @@ def write(target: Path, source: Checkout, files: t.Mapping[str, Path], texts: t.
     return True
 
 
+def put_checksum(target: Path) -> str:
+    """Write the checksum of the bundle next to it; returns it."""
+    digest = packages.sha256(target)
+    target.with_name(f"{target.name}.sha256").write_text(f"{digest}  {target.name}\n", encoding="ascii")
+    return digest
+
+
+def sign(target: Path, key: Path) -> Path:
+    """Sign the bundle with an SSH key; the signature lies next to it."""
+    signature = target.with_name(f"{target.name}.sig")
+    # ssh-keygen asks before it replaces one.
+    signature.unlink(missing_ok=True)
+    try:
+        command = ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(target)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise BundleError("ssh-keygen is missing: install openssh-client") from error
+    except subprocess.CalledProcessError as error:
+        reason = " ".join(error.stderr.split())
+        remedy = "name a private key of ssh-keygen, or load it into ssh-agent"
+        raise BundleError(f"the bundle cannot be signed with {key}: {reason}: {remedy}") from error
+    return signature
+
+
 def run(options: argparse.Namespace) -> Path:
     """Make what is missing, and the bundle."""
     build: Path = options.build
@@ -219,8 +248,23 @@ def run(options: argparse.Namespace) -> Path:
         }
         options.output.mkdir(parents=True, exist_ok=True)
         target = options.output / f"trinode-platform-{source.version}-{arch}.tar"
-        made = write(target, source, files, {"BUNDLE": "".join(f"{key}: {value}\n" for key, value in about.items())})
+        galaxy = git(ROOT, "show", "HEAD:galaxy.yml").decode()
+        texts = {
+            "BUNDLE": "".join(f"{key}: {value}\n" for key, value in about.items()),
+            sbom.NAME: sbom.make_sbom(source.version, source.commit, source.seconds, galaxy, files),
+        }
+        made = write(target, source, files, texts)
+        digest = put_checksum(target)
+        # A signature of an earlier bundle must not lie next to this one.
+        signature = target.with_name(f"{target.name}.sig")
+        if options.sign_key is not None:
+            signature = sign(target, options.sign_key)
+        elif made:
+            signature.unlink(missing_ok=True)
     say(f"{target}: {target.stat().st_size / 1e6:.0f} MB, for {about['suites']} on {arch}{'' if made else ', as it was'}")
+    say(f"SHA-256 {digest}: take it to the closed site by another way than the file, and compare it before you unpack")
+    if signature.exists():
+        say(f"signature {signature}, to be checked there before you unpack")
     return target
 
 
@@ -233,6 +277,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--suites", default="", help="the suites of the hosts, separated by spaces (default: this machine's)")
     made.add_argument("--pythons", default=" ".join(PYTHONS), help="the Pythons that the control node may have (default: %(default)s)")
     made.add_argument("--update", action="store_true", help="look for newer packages of the distribution where an earlier run has left some")
+    made.add_argument("--sign-key", type=Path, metavar="FILE", help="sign the bundle with this SSH key (default: none)")
     return made
 
 

@@ -32,6 +32,7 @@ def load(name: str) -> types.ModuleType:
 
 
 packages = load("packages")
+sbom = load("sbom")
 bundle = load("bundle")
 
 
