@@ -67,11 +67,12 @@ class Control:
             "check_program": str(PROGRAM),
             "restoring": str(self.directory / "restoring.snap"),
         }
-        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_NOCOLOR": "1"}
+        own = {name: value for name, value in os.environ.items() if name != "ANSIBLE_VAULT_PASSWORD_FILE"}
+        environment = {**own, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_NOCOLOR": "1"}
         return subprocess.run(
             [str(BIN / "ansible-playbook"), "-i", "hosts.yml", "play.yml", "-e", json.dumps(variables), *arguments],
             cwd=self.directory,
-            env={**environment, "ANSIBLE_INJECT_FACT_VARS": "false", "ANSIBLE_VAULT_PASSWORD_FILE": ""},
+            env={**environment, "ANSIBLE_INJECT_FACT_VARS": "false"},
             capture_output=True,
             text=True,
             timeout=120,
