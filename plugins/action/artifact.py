@@ -6,19 +6,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.trinode.platform.plugins.module_utils import _artifact
+from ansible_collections.trinode.platform.plugins.module_utils._release_checksums import vouched_checksum
 from ansible_collections.trinode.platform.plugins.plugin_utils._push import push
 
 MODULE = "trinode.platform.artifact"
 
 
-def local_archive(mirror: str, product: str, version: str, archive: str) -> tuple[str, str]:
-    """Path and expected checksum of an archive in a directory; the file itself is checked too."""
+def local_archive(
+    mirror: str,
+    product: str,
+    version: str,
+    archive: str,
+    given: Mapping[str, str] | None = None,
+) -> tuple[str, str]:
+    """Return path and checksum of an archive in a directory, which has been compared with its list and what is given.
+
+    The checksums of the official releases do not count here, because the archive may have been built on this machine.
+    """
     directory = os.path.join(mirror, _artifact.release_directory(product, version))
     listing = os.path.join(directory, _artifact.checksums_name(product, version))
     path = os.path.join(directory, archive)
@@ -26,6 +37,9 @@ def local_archive(mirror: str, product: str, version: str, archive: str) -> tupl
         with open(listing, encoding="utf-8", errors="replace") as handle:
             checksum = _artifact.expected_checksum(handle.read(), listing, archive)
         _artifact.check_archive(path, checksum)
+        architecture = archive.rpartition("_")[2].partition(".")[0]
+        if given and given.get(architecture):
+            vouched_checksum(product, version, architecture, mirror, checksum, given)
     except FileNotFoundError as error:
         raise _artifact.ArtifactError(
             f"{error.filename} is missing on the control node; fill the mirror (make artifacts) or correct the mirror's directory"
@@ -72,7 +86,7 @@ class ActionModule(ActionBase):
         if answer.get("failed") or archive is None:
             return answer
         product, version = str(args["product"]), str(args["version"])
-        path, checksum = local_archive(mirror, product, version, archive)
+        path, checksum = local_archive(mirror, product, version, archive, args.get("checksums"))
         # In check mode nothing is pushed; that an archive is there is all the module looks at then.
         pushed = path if self._task.check_mode else push(self, path, archive)
         done: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=dict(args, archive=pushed, checksum=checksum), task_vars=task_vars)

@@ -60,7 +60,7 @@ options:
   checksums:
     description:
       - The SHA-256 of the archive, by architecture in the names of releases, such as C(amd64). They count before those
-        of this collection.
+        of this collection, and also for an archive in a directory of the control node.
     type: dict
     default: {}
   trust_mirror:

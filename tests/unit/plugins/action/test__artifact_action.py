@@ -47,3 +47,21 @@ def test_an_unreadable_list_is_named(release: Path, tmp_path: Path) -> None:
     (release / "tool_1.2.3_SHA256SUMS").mkdir()
     with pytest.raises(ArtifactError, match="SHA256SUMS on the control node cannot be read"):
         local_archive(str(tmp_path), "tool", "1.2.3", NAME)
+
+
+def test_a_checksum_that_is_given_counts_in_a_directory_too(release: Path, tmp_path: Path) -> None:
+    right = hashlib.sha256(b"archive").hexdigest()
+    for given in ({"amd64": right}, {"arm64": "0" * 64}, {}):
+        assert local_archive(str(tmp_path), "tool", "1.2.3", NAME, given) == (str(release / NAME), right)
+    with pytest.raises(ArtifactError, match=f"offers {NAME} with the checksum {right}, and that of the release is 0+"):
+        local_archive(str(tmp_path), "tool", "1.2.3", NAME, {"amd64": "0" * 64})
+
+
+def test_an_archive_that_was_built_here_needs_no_official_checksum(tmp_path: Path) -> None:
+    name = "consul_1.22.5_linux_amd64.zip"
+    directory = tmp_path / "consul" / "1.22.5"
+    directory.mkdir(parents=True)
+    (directory / name).write_bytes(b"built")
+    right = hashlib.sha256(b"built").hexdigest()
+    (directory / "consul_1.22.5_SHA256SUMS").write_text(f"{right}  {name}\n")
+    assert local_archive(str(tmp_path), "consul", "1.22.5", name, {})[1] == right
