@@ -90,6 +90,8 @@ class Edge:
             "controller": "process",
             "status_port": self.status_port,
             "timeout": 4,
+            # The services of these tests are here.
+            "staged_loopback": True,
             "testing": True,
             **changes,
         }
@@ -136,7 +138,7 @@ class Edge:
             if report:
                 parts.append("#! " + json.dumps({"kind": "served", "side": "http", "service": name}))
             parts.append(f"upstream http_{name} {{ server 127.0.0.1:9; }}")
-            parts.append(f'server {{ listen 127.0.0.1:{self.http_port}; server_name {name}.test; location / {{ return 200 "{name}\\n"; }} }}')
+            parts.append(f'server {{ listen 127.0.0.1:{self.http_port}; server_name {name}.test; return 200 "{name}\\n"; }}')
         return "\n".join(parts) + "\n"
 
     def stream(self, port: int | None = None, answer: str = "hello") -> str:

@@ -31,7 +31,9 @@ class Site:
             f"server {{\n  listen unix:{edge.sockets}/tls-apps.sock ssl default_server;\n  ssl_certificate {self.file};\n"
             f'  ssl_certificate_key {self.file};\n  server_name web.test;\n  return 200 "web\\n";\n}}\n'
         )
-        self.stream = f"server {{ listen 127.0.0.1:{self.port}; proxy_pass unix:{edge.sockets}/tls-apps.sock; }}\n"
+        self.stream = (
+            f"upstream edge_tls_apps {{ server unix:{edge.sockets}/tls-apps.sock; }}\nserver {{ listen 127.0.0.1:{self.port}; proxy_pass edge_tls_apps; }}\n"
+        )
 
     def pair(self, common_name: str) -> tuple[str, str]:
         """A new self-signed certificate and its key."""

@@ -40,7 +40,8 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams im
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "roles" / "nginx" / "files"))
 
-from nginx_edge.nginxconf import Document, Places, objections
+from nginx_edge.allowed import objections
+from nginx_edge.nginxconf import Document, Places
 from nginx_edge.report import report_lines
 
 #: The machine whose agent is asked to register; the others are written into the catalogue.
@@ -418,7 +419,7 @@ class Rig:
             self.check_stream(sides["tcp"], expected)
             for side, entries in (("http", sides["http"].report), ("tcp", sides["tcp"].report)):
                 self.check_report(side, entries, expected, catalogue.settings)
-            self.check_apply_reads(texts)
+            self.check_apply_reads(texts, catalogue.settings)
             self.check_traffic(texts, expected, taken)
         finally:
             self.clear()
@@ -549,11 +550,12 @@ class Rig:
             assert entry.get("versions", {}) == upstream.versions, entry
             assert set(entry.get("warns", {})) == upstream.warns & {*entry["servers"], *entry.get("canary_servers", {})}, entry
 
-    def check_apply_reads(self, texts: dict[str, str]) -> None:
+    def check_apply_reads(self, texts: dict[str, str], settings: Settings) -> None:
         """The apply program takes the files, and reads every report line of them."""
+        places = Places(loopback=settings.allow_loopback)
         for side, text in texts.items():
             where_the_role_logs = text.replace(f"{self.directory}/", "/var/log/nginx/")
-            assert objections(Document(where_the_role_logs), Places()) == [], side
+            assert objections(Document(where_the_role_logs), {"tcp": "stream"}.get(side, side), places) == [], side
             assert not [entry for entry in report_lines(text) if entry["kind"] == "malformed"], side
 
     # -- traffic ------------------------------------------------------------------------------------------------------------

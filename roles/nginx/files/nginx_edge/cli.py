@@ -11,6 +11,7 @@ import sys
 import time
 
 from .engine import Engine, Result
+from .nginxconf import printable
 from .system import Config, Trouble, load_config
 
 CONFIG = "/etc/nginx-edge/apply.json"
@@ -175,7 +176,8 @@ def _status(engine: Engine, json_wanted: bool) -> int:
         lines.append(f"REFUSED     {document['refused']['gone_count']} services would vanish; nginx-edge-apply --confirm-shrink, or bring them back")
     lines += [f"failed      {entry['path']}: {entry['reason']}" for entry in document["failed"]]
     lines += [f"history     {entry['generation']}  {entry.get('note', '')}" for entry in document["history"]]
-    print("\n".join(lines))
+    # What services report of themselves must not move the cursor.
+    print("\n".join(printable(line, 4000) for line in lines))
     return int(not document["up_to_date"])
 
 

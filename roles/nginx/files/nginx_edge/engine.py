@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 from . import logins
 from . import state as states
+from .allowed import objections
 from .check import check_tree
 from .foreign import Foreign, names, refused, scan, text_of
-from .nginxconf import ConfigError, Document, LeftOut, Listener, certificates, clash, listeners, objections, parse_listen, too_many, worker_connections
+from .nginxconf import ConfigError, Document, LeftOut, Listener, certificates, clash, listeners, parse_listen, too_many, worker_connections
 from .page import page
 from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, management, render
 from .report import as_lines, dropped_too_many, served
-from .system import Config, Lock, Nginx, Trouble, read_staged, read_text, remove_tree, replace_file, swap_link, sync_path, write_file
+from .system import Config, Lock, Nginx, Trouble, read_staged, read_text, refuse_links, remove_tree, replace_file, swap_link, sync_path, write_file
 
 FAILED_KEPT = 5
 # A loss is complete when nothing has come for so long, or at the latest after so long.
@@ -130,6 +131,7 @@ class Engine:
     def source(self) -> Source:
         """What is staged; a file that is missing is taken from the live generation."""
         texts = []
+        refuse_links(self.path("staging"))
         for name, kept in (("http.conf", STAGED_HTTP), ("stream.conf", STAGED_STREAM)):
             text = read_staged(self.path("staging"), name, self.config.max_staged_bytes)
             if text is None:
@@ -157,14 +159,16 @@ class Engine:
     def parse(self, source: Source) -> Wanted:
         """Parse and judge the texts."""
         documents = []
-        for name, text, ours in (("http.conf", source.http, False), ("stream.conf", source.stream, False), ("http.conf", source.base_http, True)):
+        texts = (("http", source.http, False), ("stream", source.stream, False), ("http", source.base_http, True))
+        for side, text, ours in texts:
+            name = f"{side}.conf"
             label, blame = (f"/etc/nginx-edge/{name}", "platform") if ours else (f"staged {name}", "staged")
             try:
                 document = Document(text)
             except ConfigError as error:
                 raise Trouble(blame, f"{label}, line {error.place}: {error}") from error
             if not ours:
-                for line, reason in [*objections(document, self.config.places), *self._missing(document, source)]:
+                for line, reason in [*objections(document, side, self.config.places), *self._missing(document, source)]:
                     subject = document.subject_at(line)
                     raise Trouble(blame, f"{label}, line {line}{f' ({subject})' if subject else ''}: {reason}")
             documents.append(document)

@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nginx configuration text: directives with their places, listeners, and what a staged file may hold. No I/O."""
+"""nginx configuration text: directives with their places, listeners, upstreams and certificates. No I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import bisect
 import re
 import socket
 from collections.abc import Container, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .recent import Recent
 
@@ -19,12 +19,14 @@ _TOKEN = re.compile(
     r"|(?P<comment>\#[^\n]*)"
     r"|(?P<punct>[{};])"
     r"|(?P<quoted>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')"
-    r"|(?P<bare>(?![\"'])(?:\\.|\$\{?|[^\s;{\\$])+)",
+    r"|(?P<bare>(?![\"'])(?:\\.|\$\{*|[^\s;{\\$])+)",
     re.DOTALL,
 )
 # A whole directive without quotes, comments, escapes and "}", up to its ";" or "{": nearly all of them, and read in one step.
 _PLAIN = re.compile(r"[ \t\r\n]*([^\s;{}\"'\\#]+(?:[ \t\r\n]+[^\s;{}\"'\\#]+)*)[ \t\r\n]*([;{])")
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+# Before any other character, a backslash stays.
+_ESCAPE = re.compile(r"\\([\"'\\trn])")
+_ESCAPED = {"t": "\t", "r": "\r", "n": "\n"}
 MAX_DEPTH = 16
 ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"
 
@@ -35,6 +37,12 @@ class ConfigError(ValueError):
     def __init__(self, message: str, place: int) -> None:
         super().__init__(message)
         self.place = place
+
+
+def printable(text: str, limit: int = 300) -> str:
+    """Return a text of others for a message or a comment: one line, however long and odd it is."""
+    plain = text if text.isprintable() else "".join(sign if sign.isprintable() else "?" for sign in text)
+    return plain if len(plain) <= limit else plain[: limit - 3] + "..."
 
 
 class Directive:
@@ -48,6 +56,13 @@ class Directive:
         self.start = start
         self.end = start
         self.block: list[Directive] | None = None
+
+
+def _unescaped(word: str) -> str:
+    """Return what nginx takes a word for, with or without quotes."""
+    if "\\" not in word:
+        return word
+    return _ESCAPE.sub(lambda match: _ESCAPED.get(match.group(1), match.group(1)), word)
 
 
 def read(text: str) -> list[Directive]:
@@ -74,11 +89,11 @@ def read(text: str) -> list[Directive]:
             if kind != "punct":
                 if not words:
                     start = match.start()
-                words.append(_ESCAPE.sub(r"\1", word[1:-1]) if kind == "quoted" else word)
+                words.append(_unescaped(word[1:-1] if kind == "quoted" else word))
                 continue
         if word == "}":
             if words:
-                raise ConfigError(f'"{words[0][:60]}" is not ended by ";"', start)
+                raise ConfigError(f'"{printable(words[0], 60)}" is not ended by ";"', start)
             if not stack:
                 raise ConfigError('unexpected "}"', match.start())
             directive, current = stack.pop()
@@ -109,7 +124,7 @@ class Piece:
         self.directives = directives
         # What was found out about it already.
         self.listeners: frozenset[Listener] | None = None
-        self.judged: tuple[Places, list[tuple[int, str]]] | None = None
+        self.judged: tuple[object, Any] | None = None
 
 
 _PIECES = Recent(lambda text: Piece(read(text)), limit=4 << 20)
@@ -186,8 +201,8 @@ def describe(directive: Directive) -> str:
     if directive.name == "server" and directive.block is not None:
         names = [word for inner in directive.block if inner.name == "server_name" for word in inner.args]
         ports = [word for inner in directive.block if inner.name == "listen" for word in inner.args[:1]]
-        return f'server "{" ".join(names or ports)}"'
-    return f'{directive.name} "{" ".join(directive.args)}"' if directive.args else directive.name
+        return printable(f'server "{" ".join(names or ports)}"')
+    return printable(f'{directive.name} "{" ".join(directive.args)}"' if directive.args else directive.name)
 
 
 # -- listeners --------------------------------------------------------------------------------------------------------------
@@ -217,7 +232,7 @@ def normal_ip(text: str) -> str | None:
 
 def parse_listen(args: list[str]) -> list[Listener]:
     """The sockets of one ``listen`` directive. Unix sockets and host names give none: they are nginx's business alone."""
-    if not args or args[0].startswith("unix:"):
+    if not args or args[0].lower().startswith("unix:"):
         return []
     proto = "udp" if "udp" in args[1:] else "tcp"
     match = re.fullmatch(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):)?(?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?", args[0])
@@ -300,6 +315,18 @@ class LeftOut(NamedTuple):
         return f"{self.listener} {self.reason}" if self.listener else self.reason
 
 
+def _left_out(text: str, start: int, end: int, why: str) -> str:
+    """Return what takes the place of a block: its lines, the first with a comment.
+
+    A comment takes the rest of its line with it. Of a block on one line, that may be the beginning of what is a string up to there,
+    and configuration without it.
+    """
+    lines = "\n" * text.count("\n", start, end)
+    following = text.find("\n", end)
+    alone = lines or not text[end : following if following >= 0 else len(text)].strip()
+    return f"# left out: {printable(why)}{lines}" if alone else ""
+
+
 def _words(directive: Directive, name: str) -> tuple[str, ...]:
     return tuple(word for inner in directive.block or [] if inner.name == name for word in inner.args)
 
@@ -316,7 +343,7 @@ def without_listeners(document: Document, unusable: dict[Listener, str]) -> tupl
         upstream = "".join(_words(directive, "proxy_pass")[:1])
         removed.append(LeftOut(describe(directive), wanted[0], unusable[wanted[0]], _words(directive, "server_name"), upstream))
         start, end = base + directive.start, base + directive.end
-        pieces += [text[position:start], f"# left out: {wanted[0]} {unusable[wanted[0]]}", "\n" * text.count("\n", start, end)]
+        pieces += [text[position:start], _left_out(text, start, end, f"{wanted[0]} {unusable[wanted[0]]}")]
         position = end
     return "".join([*pieces, text[position:]]), removed
 
@@ -344,91 +371,30 @@ def without_upstreams(document: Document, unusable: dict[str, str]) -> tuple[str
         if directive.name == "server":
             removed.append(LeftOut(describe(directive), None, unusable[found[0]], _words(directive, "server_name"), found[0]))
         start, end = base + directive.start, base + directive.end
-        pieces += [text[position:start], f"# left out: {unusable[found[0]]}", "\n" * text.count("\n", start, end)]
+        pieces += [text[position:start], _left_out(text, start, end, unusable[found[0]])]
         position = end
     return "".join([*pieces, text[position:]]), removed
 
 
-# -- what a staged file may hold -----------------------------------------------------------------------------------------------
+# -- certificates --------------------------------------------------------------------------------------------------
 
-# The staged files are rendered from what anyone may register, and nginx's master reads them as root. Whatever could read or write
-# files, run code or reach local sockets has no place in them, even if a template lets it through.
-FORBIDDEN = frozenset(
-    """
-    include load_module user env working_directory daemon master_process pid lock_file
-    root alias autoindex index try_files random_index sub_filter ssi ssi_types xslt_stylesheet xml_entities image_filter flv mp4
-    dav_methods dav_access create_full_put_path min_delete_depth proxy_store proxy_store_access
-    client_body_temp_path proxy_temp_path fastcgi_temp_path uwsgi_temp_path scgi_temp_path proxy_cache_path
-    fastcgi_pass uwsgi_pass scgi_pass memcached_pass fastcgi_cache_path uwsgi_cache_path scgi_cache_path
-    client_body_in_file_only ssl_engine ssl_key_log stub_status api perl perl_set perl_modules perl_require
-    auth_basic_user_file geoip_country geoip_city geoip_org google_perftools_profiles debug_points
-    """.split()  # noqa: SIM905 - a list of 60 lines reads worse
-)
-FORBIDDEN_PREFIXES = ("js_", "perl_", "lua_", "xslt_", "image_filter_")
-FORBIDDEN_SUFFIXES = (
-    *("_by_lua", "_by_lua_block", "_by_lua_file"),
-    # Of the modules for TLS, on either side of the proxy, whatever names a file. The edge's own certificates are looked at apart.
-    *("ssl_client_certificate", "ssl_trusted_certificate", "ssl_crl", "ssl_dhparam", "ssl_password_file", "ssl_session_ticket_key"),
-    *("ssl_stapling_file", "ssl_conf_command", "_ssl_certificate", "_ssl_certificate_key"),
-)
 CERTIFICATE_DIRECTIVES = frozenset({"ssl_certificate", "ssl_certificate_key"})
 CERTIFICATE_FILE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\.pem")
-LOG_DIRECTIVES = frozenset({"access_log", "error_log"})
-LOG_DIRECTORY = "/var/log/nginx/"
 
 
 class Places(NamedTuple):
-    """Where on the host a staged file may reach to."""
+    """Where a staged file may reach to."""
 
     sockets: str = "/run/nginx-edge/tls"
     certificates: str = "/etc/nginx-edge/tls"
+    # Whether requests may be sent to loopback addresses of the edge itself.
+    loopback: bool = False
 
 
 def _certificate(directive: Directive, places: Places) -> str:
     """The file of the certificate that a directive names, or nothing when it is none of the edge's."""
     directory, _, name = directive.args[0].rpartition("/") if len(directive.args) == 1 else ("", "", "")
     return name if directory == places.certificates and CERTIFICATE_FILE.fullmatch(name) else ""
-
-
-def _objection(directive: Directive, places: Places) -> str:
-    name = directive.name
-    if name in CERTIFICATE_DIRECTIVES:
-        return "" if _certificate(directive, places) else f'"{name}" may only name a file NAME.pem in {places.certificates}/'
-    if name in FORBIDDEN or name.startswith(FORBIDDEN_PREFIXES) or name.endswith(FORBIDDEN_SUFFIXES):
-        return f'directive "{name}" is not allowed in a generated file'
-    if name in LOG_DIRECTIVES and directive.args:
-        target = directive.args[0]
-        elsewhere = not target.startswith(LOG_DIRECTORY) or ".." in target or "$" in target
-        if elsewhere and target not in ("off", "stderr") and not target.startswith("syslog:"):
-            return f'"{name}" may only name a file in {LOG_DIRECTORY}'
-    return ""
-
-
-def _foreign_socket(directive: Directive, places: Places) -> str:
-    """A unix socket of somebody else, in a directive or in the values of a map: a variable leads there just as well."""
-    inner = directive.block if directive.name in VALUE_BLOCKS and directive.block else ()
-    for one in (directive, *inner):
-        for word in (one.name, *one.args):
-            if "unix:" in word:
-                own = word.split("http://", 1)[-1].startswith(f"unix:{places.sockets}/") and "/../" not in word
-                if not own and not (one.name == "set_real_ip_from" and word == "unix:"):
-                    return f'"{one.name}" may only name a unix socket in {places.sockets}/'
-    return ""
-
-
-def objections(document: Document, places: Places) -> list[tuple[int, str]]:
-    """(line, reason) of whatever a staged file must not hold."""
-    found = []
-    sockets = "unix:" in document.text
-    for base, piece in document.pieces:
-        if piece.judged is None or piece.judged[0] != places:
-            judged = ((one.start, _objection(one, places) or (_foreign_socket(one, places) if sockets else "")) for one in walk(piece.directives))
-            piece.judged = (places, [(start, reason) for start, reason in judged if reason])
-        found += [(document.line_of(base + start), reason) for start, reason in piece.judged[1]]
-    return found
-
-
-# -- certificates --------------------------------------------------------------------------------------------------------------
 
 
 def _named_certificates(document: Document, places: Places) -> Iterator[tuple[int, Directive, str]]:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .nginxconf import ANY_IPV4, ANY_IPV6, Listener, Places, normal_ip
+from .nginxconf import ANY_IPV4, ANY_IPV6, Listener, Places, normal_ip, printable
 
 LISTEN, UNCONNECTED = "0A", "07"
 NETLINK_SOCK_DIAG = 4
@@ -45,6 +45,7 @@ class Config(NamedTuple):
     shrink_window: float = 300
     max_staged_bytes: int = 32 * 1024 * 1024
     retry: float = 30
+    staged_loopback: bool = False
     testing: bool = False
 
     @property
@@ -55,13 +56,15 @@ class Config(NamedTuple):
     @property
     def places(self) -> Places:
         """Where on the host a staged file may reach to."""
-        return Places(self.socket_dir, f"{self.base_dir}/tls")
+        return Places(self.socket_dir, f"{self.base_dir}/tls", self.staged_loopback)
 
 
 class Trouble(Exception):
     """Why something can't be done, and whose matter it is: staged, operator, platform or host."""
 
     def __init__(self, blame: str, message: str) -> None:
+        # One line for the journal and the terminal, whatever it quotes.
+        message = printable(" ".join(message.split()), 4000)
         super().__init__(message)
         self.blame = blame
         self.message = message
@@ -152,6 +155,27 @@ def remove_sockets(directory: str) -> None:
         for entry in list(os.scandir(directory)):
             if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
                 os.unlink(entry.path)
+
+
+def refuse_links(directory: str) -> None:
+    """Refuse a staging directory with anything but regular files with one name: all else could lead root elsewhere."""
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError:
+        # The reading of it says what is wrong.
+        return
+    for entry in entries:
+        try:
+            info = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            # A file that is being written was renamed meanwhile.
+            continue
+        if stat.S_ISREG(info.st_mode) and info.st_nlink == 1:
+            continue
+        kind = "is a symbolic link" if stat.S_ISLNK(info.st_mode) else "is not a file"
+        kind = f"has {info.st_nlink} names" if stat.S_ISREG(info.st_mode) else kind
+        remedy = "only regular files with one name belong there: find out who made it, and remove it"
+        raise Trouble("staged", f"{printable(entry.path)} {kind}; {remedy}")
 
 
 def read_staged(directory: str, name: str, limit: int) -> str | None:
@@ -390,7 +414,8 @@ def holder_of(listener: Listener, sockets: list[tuple[Listener, str]]) -> tuple[
             inodes.add(inode)
     for name in os.listdir("/proc"):
         if name.isdigit() and inodes & socket_inodes(int(name)):
-            return _proc(int(name), "comm").decode("utf-8", "replace").strip(), int(name)
+            # Any process chooses its own name, also one with a line break in it.
+            return printable(_proc(int(name), "comm").decode("utf-8", "replace").strip()), int(name)
     return "", 0
 
 

@@ -19,11 +19,11 @@ from nginx_edge.nginxconf import (
     certificates,
     clash,
     listeners,
-    objections,
     parse_listen,
     too_many,
     with_certificates,
     without_listeners,
+    without_upstreams,
     worker_connections,
 )
 from nginx_edge.recent import Recent
@@ -40,6 +40,27 @@ def test_directives_with_their_places() -> None:
     assert first.block is not None and first.block[0].args == ["1.2.3.4:5", "weight=2"]
     assert second.block is not None and [inner.args for inner in second.block] == [["$x", 'a;b"}'], ["200", "${x}y"]]
     assert document.text[second.start : second.end] == 'server {\n  set $x "a;b\\"}";\n  return 200 ${x}y;\n}'
+
+
+@pytest.mark.parametrize(
+    ("word", "taken"),
+    [
+        (r"a\"b", 'a"b'),
+        (r"\"a", '"a'),
+        (r'"a\"b\'c"', "a\"b'c"),
+        (r"'a\\b'", "a\\b"),
+        (r'"~^\s*\k<a>\.x"', r"~^\s*\k<a>\.x"),
+        (r'"a\n\t\r"', "a\n\t\r"),
+        (r"a\nb", "a\nb"),
+        (r'"in\clude"', r"in\clude"),
+        ("${a}b", "${a}b"),
+        ("${{", "${{"),
+        ("a$${b}", "a$${b}"),
+    ],
+)
+def test_a_word_is_what_nginx_takes_it_for(word: str, taken: str) -> None:
+    (directive,) = Document(f"set {word};").directives
+    assert directive.args == [taken]
 
 
 @pytest.mark.parametrize(
@@ -98,15 +119,6 @@ def test_the_short_way_of_reading_is_the_long_way(text: str) -> None:
     assert reading(text) == slow
 
 
-def test_a_piece_is_judged_by_what_it_holds_wherever_it_is() -> None:
-    places = nginxconf.Places()
-    good, bad = "server {\n  listen 80;\n}\n", "server {\n  root /etc;\n}\n"
-    for text, lines in ((good + bad, [5]), (bad + good + bad, [2, 8]), (good, []), ("\n" + bad, [3])):
-        assert [line for line, _ in nginxconf.objections(Document(text), places)] == lines
-    socket = "server {\n  proxy_pass unix:/run/edge/x.sock;\n}\n"
-    assert nginxconf.objections(Document(socket), places) and not nginxconf.objections(Document(socket), nginxconf.Places(sockets="/run/edge"))
-
-
 def test_what_nobody_asks_for_is_forgotten() -> None:
     made: list[str] = []
     recent = Recent(lambda text: made.append(text) or [text], limit=100)
@@ -130,6 +142,7 @@ def test_what_nobody_asks_for_is_forgotten() -> None:
         ("53 udp", [Listener("udp", "0.0.0.0", 53)]),
         ("9000-9002", [tcp(9000), tcp(9001), tcp(9002)]),
         ("unix:/run/x.sock", []),
+        ("UNIX:/run/x.sock", []),
         ("localhost:80", []),
         ("70000", []),
         ("nonsense", []),
@@ -159,55 +172,53 @@ def test_left_out_servers_keep_the_lines_of_the_others() -> None:
     assert "# left out: 0.0.0.0:1/tcp is held by sshd" in shorter
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "include /etc/shadow;",
-        "server { location / { root /; } }",
-        "server { location / { alias /; autoindex on; } }",
-        "server { access_log /etc/cron.d/x; }",
-        "server { access_log /var/log/nginx/../../x; }",
-        "server { access_log /var/log/nginx/$host; }",
-        "upstream x { server unix:/run/docker.sock; }",
-        "server { location / { proxy_pass http://unix:/run/docker.sock:/; } }",
-        "server { listen unix:/run/nginx-edge/apply.sock; }",
-        "server { listen unix:/run/nginx-edge/tls/../apply.sock; }",
-        "map $host $x { default unix:/run/docker.sock; }",
-        "map $host $x { unix:/run/docker.sock 1; }",
-        "server { set $x unix:/run/docker.sock; }",
-        "server { ssl_certificate /etc/shadow; }",
-        "server { ssl_certificate_key /etc/nginx-edge/tls/../apply.pem; }",
-        "server { ssl_certificate /etc/nginx-edge/tls/$host.pem; }",
-        "server { ssl_certificate data:$arg_x; }",
-        "server { ssl_certificate /etc/nginx-edge/tls/apps.key; }",
-        "server { ssl_dhparam /etc/shadow; }",
-        "server { location / { proxy_ssl_certificate_key /etc/shadow; } }",
-        "server { proxy_ssl_trusted_certificate /etc/shadow; }",
-        "server { ssl_conf_command Certificate /etc/shadow; }",
-        "server { location / { content_by_lua_block { os.execute(1); } } }",
-        "js_import x;",
-        'server { "root" /; }',
-        "server { location / { proxy_store on; } }",
-    ],
-)
-def test_what_reads_writes_or_runs_is_not_for_staged_files(text: str) -> None:
-    assert objections(Document(text), Places())
+@pytest.mark.parametrize("name", ["a\ninclude /t;", "a\rb", "\x1b[31m", "\u2028include x;", "\udc80"])
+def test_the_name_of_a_process_never_becomes_configuration(name: str) -> None:
+    text = "upstream a { server 1.2.3.4:1; }\nserver {\n  listen 1;\n  proxy_pass a;\n}\n"
+    reasons = {tcp(1): f"is held by {name}"}
+    shorter = without_listeners(Document(text), reasons)[0]
+    bare = without_upstreams(Document(text), {"a": f"is held by {name}"})[0]
+    for left, kept in ((shorter, {"upstream"}), (bare, set())):
+        assert {directive.name for directive in Document(left).directives} == kept
+        assert left.count("\n") == text.count("\n") and left.replace("\n", "").isprintable()
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "map $http_upgrade $c { default upgrade; '' close; root x; }",
-        "server { listen 80; access_log off; error_log /var/log/nginx/edge.log warn; location / { proxy_pass http://x; } }",
-        "upstream x { zone http_x 64k; server [2001:db8::1]:80; keepalive 8; }",
-        "server { listen 443; ssl_preread on; proxy_pass $backend; }",
-        "log_format edge '$remote_addr root'; server { access_log syslog:server=127.0.0.1 edge; }",
-        "server { listen unix:/run/nginx-edge/tls/tls-apps.sock ssl proxy_protocol; set_real_ip_from unix:; }",
-        "server { ssl_certificate /etc/nginx-edge/tls/apps.pem; ssl_certificate_key /etc/nginx-edge/tls/apps.pem; ssl_session_cache shared:x:1m; }",
-    ],
-)
-def test_what_an_edge_needs_is_allowed(text: str) -> None:
-    assert objections(Document(text), Places()) == []
+BLOCKS = st.lists(
+    st.sampled_from(
+        [
+            "server { listen 1; }",
+            "server {\n listen 1; }",
+            "server { listen 2; proxy_pass a; }",
+            "upstream a { }",
+            'map $host $edge_x { default "\ninclude /etc/shadow;\n"; }',
+            'map $host $edge_x { default "\n}\n"; }',
+            "map $host $edge_x { a '}'; }",
+            "# a comment {\n",
+            "\n",
+            " ",
+            "\t",
+        ]
+    ),
+    max_size=12,
+).map("".join)
+
+
+def words(directives: list[nginxconf.Directive]) -> list[object]:
+    """Return what directives say, without their places."""
+    return [(one.name, one.args, one.block is not None and words(one.block)) for one in directives]
+
+
+@settings(max_examples=500, deadline=None)
+@given(BLOCKS)
+def test_what_is_left_out_changes_nothing_of_the_rest(text: str) -> None:
+    """A comment in the place of a block must not take anything else with it."""
+    document = Document(text)
+    kept = [one for one in document.directives if tcp(1) not in nginxconf.server_listeners(one)]
+    shorter = Document(without_listeners(document, {tcp(1): "is held by sshd"})[0])
+    assert words(shorter.directives) == words(kept)
+    kept = [one for one in document.directives if "a" not in one.args and "proxy_pass" not in str(words([one]))]
+    assert words(Document(without_upstreams(document, {"a": "is the operator's"})[0]).directives) == words(kept)
+    assert shorter.text.count("\n") == text.count("\n")
 
 
 def test_subject_of_a_line() -> None:
