@@ -1,0 +1,66 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The text of the units: what nginx may do, and that the apply program tests a change under the same conditions."""
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+import jinja2
+import pytest
+import yaml
+
+ROLE = Path(__file__).resolve().parents[4] / "roles" / "nginx"
+PATHS = ["/srv/logs", "/home/site/logs"]
+
+
+def settings(unit: str) -> dict[str, list[str]]:
+    """Return the settings of a unit's template, each with its values in their order."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
+    environment.filters["comment"] = lambda text: f"# {text}"
+    values: dict[str, t.Any] = {**yaml.safe_load((ROLE / "vars" / "main.yml").read_text()), "ansible_managed": "x"}
+    text = environment.from_string((ROLE / "templates" / f"{unit}.j2").read_text()).render(**values, nginx_writable_paths=PATHS)
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        name, sign, value = line.partition("=")
+        if sign and not line.startswith("#"):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.fixture(name="fence")
+def fixture_fence() -> dict[str, list[str]]:
+    """The drop-in of nginx's own unit."""
+    return settings("nginx.service.d.conf")
+
+
+def test_nginx_runs_where_its_changes_are_tested(fence: dict[str, list[str]]) -> None:
+    """A path that only one of them can write is a change that passes the test and does not come up."""
+    tested = settings("nginx-edge-apply.service")
+    for name in ("ProtectSystem", "ProtectHome", "PrivateDevices"):
+        assert fence[name] == tested[name], name
+    assert fence["ReadWritePaths"] == [f"-{path}" for path in PATHS] and set(fence["ReadWritePaths"]) < set(tested["ReadWritePaths"])
+    assert "PrivateTmp" not in tested and "PrivateTmp" not in fence
+
+
+def test_what_nginx_needs_is_left(fence: dict[str, list[str]]) -> None:
+    kept = {name for line in fence["CapabilityBoundingSet"] for name in line.split()}
+    # Of the master: logs and temporary files of another user, ports below 1024, the change to that user, and signals to it.
+    assert kept >= {f"CAP_{name}" for name in ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID", "SYS_RESOURCE"]}
+    assert set(fence["RestrictAddressFamilies"][0].split()) >= {"AF_UNIX", "AF_INET", "AF_INET6"}
+    # pcre_jit and Lua write code, and a filter of what is allowed would have to know every module.
+    assert "MemoryDenyWriteExecute" not in fence and fence["SystemCallFilter"][0].startswith("~")
+    # A path that a host does not have must not keep nginx from starting.
+    for name in ("ReadOnlyPaths", "ReadWritePaths"):
+        assert all(path.startswith("-/") for line in fence[name] for path in line.split()), name
+
+
+def test_what_makes_root_of_a_taken_nginx_is_out_of_reach(fence: dict[str, list[str]]) -> None:
+    kept = {name for line in fence["CapabilityBoundingSet"] for name in line.split()}
+    assert not kept & {f"CAP_{name}" for name in ["SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "MKNOD", "SYS_BOOT", "DAC_READ_SEARCH", "BPF"]}
+    for name in ("NoNewPrivileges", "RestrictNamespaces", "RestrictSUIDSGID", "ProtectKernelTunables", "ProtectKernelModules"):
+        assert fence[name] == ["yes"], name
+    closed = {path.lstrip("-") for line in fence["ReadOnlyPaths"] for path in line.split()}
+    assert closed >= {"/var/spool/cron", "/run/systemd", "/var/lib/dpkg", "/var/lib/nginx-edge"}
