@@ -35,9 +35,10 @@ test-all: python-there ## The same, and the long scenarios: day 2, attacks and r
 check: python-there ## Linters and unit tests only
 	@$(PYTHON) tools/stages.py check
 
-# The fuzz stage of `test` with more catalogues and a seed of its own; CATALOGUES=, SEED= change both.
-fuzz: python-there ## Generated catalogues, many and new ones (an hour; repeat a run with SEED=)
-	@FUZZ_CATALOGUES=$(or $(CATALOGUES),2000) FUZZ_SEED=$(or $(SEED),random) $(PYTHON) tools/stages.py --verbose fuzz
+# The fuzz stage of `test` with more catalogues and trees, and a seed of its own: CATALOGUES=, TREES=, SEED= change them.
+fuzz: python-there ## Generated catalogues and staged files, many and new ones (an hour; repeat a run with SEED=)
+	@FUZZ_CATALOGUES=$(or $(CATALOGUES),2000) FUZZ_TREES=$(or $(TREES),2000) FUZZ_SEED=$(or $(SEED),random) \
+		$(PYTHON) tools/stages.py --verbose fuzz
 	@SCALE_SERVICES=3000 tools/test/pytest scale tests/apply/test_scale.py -s
 
 lint unit install render default rejected-input artifact used-hosts day2 secure grow trixie bullseye bundle-site wan faults: python-there ## One test stage, with what it needs

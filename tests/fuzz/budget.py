@@ -4,8 +4,9 @@
 """How much is tried, and with which numbers.
 
 ``FUZZ_CATALOGUES`` sets the number of catalogues, ``FUZZ_SEED`` the seed (``random`` draws one); both are printed at the end, so that a run
-can be repeated. The seed of ``make test`` is always the same: a change must not fail for the bad luck of a draw. ``make fuzz`` draws a new one
-each time. ``FUZZ_SHRINK=no`` shows the first failure as it is, at once.
+can be repeated. ``FUZZ_TREES`` sets the number of staging directories. The seed of ``make test`` is always the same: a
+change must not fail for the bad luck of a draw. ``make fuzz`` draws a new one each time. ``FUZZ_SHRINK=no`` shows the first
+failure as it is, at once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import random
 from hypothesis import HealthCheck, Phase, settings
 
 CATALOGUES = int(os.environ.get("FUZZ_CATALOGUES") or 160)
+TREES = int(os.environ.get("FUZZ_TREES") or 150)
 _SEED = os.environ.get("FUZZ_SEED") or "1"
 SEED = random.SystemRandom().randrange(2**32) if _SEED == "random" else int(_SEED)
 SHRINK = [] if os.environ.get("FUZZ_SHRINK") == "no" else [Phase.shrink]
