@@ -177,6 +177,7 @@ Before=sysinit.target systemd-sysctl.service docker.service consul.service
 
 [Service]
 Type=oneshot
+ExecStart=/bin/mount --make-rshared /
 ExecStart=/bin/sh -c 'mount -o remount,rw /proc/sys; mountpoint -q /etc/resolv.conf && umount /etc/resolv.conf; true'
 
 [Install]
@@ -273,7 +274,9 @@ def small_disk(node: str, directory: str, room: str, *units: str) -> t.Iterator[
     try:
         lab.run(
             node,
-            f"set -e; systemctl stop {names}; mkdir {below}; mount --bind {directory} {below}; used=$(du -sk --apparent-size {directory} | cut -f1)\n"
+            # Private, or what is mounted over the directory would be mounted there as well.
+            f"set -e; systemctl stop {names}; mkdir {below}; mount --bind {directory} {below}; mount --make-private {below}\n"
+            f"used=$(du -sk --apparent-size {directory} | cut -f1)\n"
             f"mount -t tmpfs -o size=$((used + {room}))k,mode=$(stat -c %a {directory}) tmpfs {directory}; chown --reference={below} {directory}\n"
             f"cp -a {below}/. {directory}/; systemctl start {names}",
         )
