@@ -20,6 +20,11 @@ from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster i
 #: Policies and tokens whose name or description begins so are ours.
 PREFIX = "trinode-"
 MANAGEMENT_POLICY = "global-management"
+MANAGEMENT_POLICY_ID = "00000000-0000-0000-0000-000000000001"
+#: Consul's own policies. Their rules are fixed, but whoever may write ACLs can rename them.
+BUILT_IN_POLICIES = {MANAGEMENT_POLICY_ID: MANAGEMENT_POLICY, "00000000-0000-0000-0000-000000000002": "builtin/global-read-only"}
+#: The accessor of the token that counts for requests without one.
+ANONYMOUS = "00000000-0000-0000-0000-000000000002"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _RESET_INDEX = re.compile(r"reset index: (\d+)")
@@ -85,18 +90,19 @@ def rules_of(text: str) -> str:
 
 def plan(wanted: t.Sequence[Wanted], policies: t.Sequence[t.Mapping[str, t.Any]], tokens: t.Sequence[t.Mapping[str, t.Any]], datacenter: str) -> Plan:
     """What turns the policies (with their rules) and tokens that there are into those that are wanted."""
-    by_name = {str(policy["Name"]): policy for policy in policies}
+    own = [policy for policy in policies if policy["ID"] not in BUILT_IN_POLICIES]
+    by_name = {str(policy["Name"]): policy for policy in own}
     by_secret = {str(token.get("SecretID", "")): token for token in tokens}
-    changed: list[dict[str, t.Any]] = []
+    changed: list[dict[str, t.Any]] = [*_renamed_back(policies)]
     create: list[dict[str, t.Any]] = []
-    update: list[tuple[str, dict[str, t.Any]]] = []
+    update: list[tuple[str, dict[str, t.Any]]] = [*_anonymous(tokens)]
     for entry in wanted:
         if entry.rules:
             rules = rules_of(entry.rules)
             policy = by_name.get(entry.label)
             if policy is None:
                 changed.append({"Name": entry.label, "Rules": rules})
-            elif rules_of(str(policy.get("Rules", ""))) != rules:
+            elif rules_of(str(policy.get("Rules", ""))) != rules or policy.get("Datacenters"):
                 changed.append({"ID": policy["ID"], "Name": entry.label, "Rules": rules})
         body: dict[str, t.Any] = {
             "Description": entry.label,
@@ -114,19 +120,41 @@ def plan(wanted: t.Sequence[Wanted], policies: t.Sequence[t.Mapping[str, t.Any]]
         tuple(changed),
         tuple(create),
         tuple(update),
-        tuple(
-            (str(token["AccessorID"]), str(token.get("Description")))
-            for token in tokens
-            if str(token.get("Description", "")).startswith(PREFIX) and token.get("SecretID") not in secrets
-        ),
-        tuple((str(policy["ID"]), str(policy["Name"])) for policy in policies if str(policy["Name"]).startswith(PREFIX) and policy["Name"] not in labels),
+        tuple((str(token["AccessorID"]), str(token.get("Description"))) for token in tokens if is_ours(token) and token.get("SecretID") not in secrets),
+        tuple((str(policy["ID"]), str(policy["Name"])) for policy in own if str(policy["Name"]).startswith(PREFIX) and policy["Name"] not in labels),
     )
+
+
+def is_ours(token: t.Mapping[str, t.Any]) -> bool:
+    """Whether a token carries the platform's mark, so that it ends when it is not wanted any more."""
+    return str(token.get("Description", "")).startswith(PREFIX)
+
+
+def _renamed_back(policies: t.Sequence[t.Mapping[str, t.Any]]) -> t.Iterator[dict[str, t.Any]]:
+    """Bodies that give Consul's own policies their names back, so that no other policy's name stands for all rights."""
+    for policy in policies:
+        name = BUILT_IN_POLICIES.get(str(policy["ID"]))
+        if name is not None and policy["Name"] != name:
+            yield {"ID": policy["ID"], "Name": name, "Rules": policy["Rules"]}
+
+
+def _anonymous(tokens: t.Sequence[t.Mapping[str, t.Any]]) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+    """The update that takes all rights from requests without a token, when they have some."""
+    for token in tokens:
+        body: dict[str, t.Any] = {"AccessorID": ANONYMOUS, "Description": "Anonymous Token", "Policies": [], "NodeIdentities": []}
+        if token["AccessorID"] == ANONYMOUS and _rights({**token, "Description": body["Description"]}) != _rights(body):
+            yield ANONYMOUS, body
+
+
+def policy_name(policy: t.Mapping[str, t.Any]) -> str:
+    """The name of a token's policy. Consul's own ones keep theirs here when somebody renames them."""
+    return BUILT_IN_POLICIES.get(str(policy.get("ID")), str(policy.get("Name")))
 
 
 def _rights(token: t.Mapping[str, t.Any]) -> tuple[t.Any, ...]:
     return (
         token.get("Description"),
-        sorted(str(policy.get("Name")) for policy in token.get("Policies") or ()),
+        sorted(map(policy_name, token.get("Policies") or ())),
         sorted((str(node.get("NodeName")), str(node.get("Datacenter"))) for node in token.get("NodeIdentities") or ()),
         bool(token.get("Roles") or token.get("ServiceIdentities") or token.get("TemplatedPolicies")),
     )
@@ -167,13 +195,18 @@ class AclApi:
             return ""
 
     def policies(self) -> list[dict[str, t.Any]]:
-        """All policies; ours with their rules, which the list leaves out."""
+        """All policies; ours, and renamed ones of Consul, with their rules, which the list leaves out."""
         listed = self.call("GET", "/v1/acl/policies") or []
-        return [self.call("GET", f"/v1/acl/policy/{policy['ID']}") if str(policy["Name"]).startswith(PREFIX) else policy for policy in listed]
+        return [self.call("GET", f"/v1/acl/policy/{policy['ID']}") if _is_compared(policy) else policy for policy in listed]
 
     def tokens(self) -> list[dict[str, t.Any]]:
         """All tokens, with their secrets."""
         return self.call("GET", "/v1/acl/tokens") or []
+
+
+def _is_compared(policy: t.Mapping[str, t.Any]) -> bool:
+    name = str(policy["Name"])
+    return name.startswith(PREFIX) or BUILT_IN_POLICIES.get(str(policy["ID"]), name) != name
 
 
 class Bootstrap(t.NamedTuple):
@@ -198,7 +231,7 @@ def bootstrap(acl: AclApi, seconds: float, dry: bool = False) -> Bootstrap:
         if leader:
             try:
                 own = acl.call("GET", "/v1/acl/token/self")
-                if any(policy.get("Name") == MANAGEMENT_POLICY for policy in own.get("Policies") or ()):
+                if any(policy.get("ID") == MANAGEMENT_POLICY_ID for policy in own.get("Policies") or ()):
                     return Bootstrap("there", leader=leader)
                 raise AclError("the management token of the secrets may not manage the cluster: its policy global-management was taken away")
             except Refused as error:
@@ -229,6 +262,23 @@ def _bootstrap_once(acl: AclApi, leader: str) -> Bootstrap | None:
         # The servers are still finding out that ACLs are on.
         return None
     return Bootstrap("made", leader=leader)
+
+
+def replace_management(acl: AclApi, former: str, successor: str, seconds: float) -> tuple[AclApi, bool]:
+    """Make another secret the management token and end the former one; returns the client that uses it, and whether that changed anything.
+
+    A call that was interrupted is completed by the next one, whichever of the two secrets still works.
+    """
+    tokens = acl.tokens()
+    missing = not any(token.get("SecretID") == successor for token in tokens)
+    if missing:
+        acl.call("PUT", "/v1/acl/token", {"SecretID": successor, "Description": "Management token", "Policies": [{"ID": MANAGEMENT_POLICY_ID}]})
+    new = AclApi(acl.api.url, successor)
+    bootstrap(new, seconds)
+    ended = [str(token["AccessorID"]) for token in tokens if token.get("SecretID") == former != successor]
+    for accessor in ended:
+        new.call("DELETE", f"/v1/acl/token/{accessor}")
+    return new, bool(missing or ended)
 
 
 def apply(acl: AclApi, todo: Plan, purge: bool) -> None:

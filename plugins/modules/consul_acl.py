@@ -14,7 +14,8 @@ author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Makes O(management_token) the management token of a cluster that has none yet, then makes every token of O(tokens) with a policy of its own.
   - All secrets are the caller's. They are kept before they are sent, so that a run that breaks off, or an answer that gets lost, costs nothing.
-  - Policies and tokens whose name begins with C(trinode-) are the module's own; it touches no other one.
+  - Policies and tokens whose name begins with C(trinode-) are the module's own. It repairs their rights, and takes all rights from the anonymous token.
+  - Other tokens, policies, roles, auth methods and binding rules are returned in RV(unknown), and deleted only when O(end_unknown) names them.
   - One call for all of them, because a run of the whole platform makes it each time.
   - Run it once for a cluster, on any host with an agent.
 options:
@@ -61,6 +62,13 @@ options:
         Without it they are only told.
     type: bool
     default: false
+  end_unknown:
+    description:
+      - What to delete of RV(unknown). The accessors of tokens, the names of auth methods, the ids of policies, roles and binding rules, or V(all).
+      - An auth method ends together with its binding rules and with all tokens that were made by it.
+    type: list
+    elements: str
+    default: []
   reset:
     description:
       - Whether a cluster that has a management token which is not O(management_token) is told in RV(reset_index) instead of as an error.
@@ -114,6 +122,33 @@ surplus:
   type: list
   elements: str
   returned: success
+repaired:
+  description: The names of tokens and policies that had other rights than the module gives them, such as an anonymous token with rights.
+  type: list
+  elements: str
+  returned: success
+unknown:
+  description: >-
+    A line about each token, policy, role, auth method and binding rule that the module did not make, with its accessor or id, description, rights and
+    time of creation. Never with a secret.
+  type: list
+  elements: str
+  returned: success
+ended:
+  description: The lines of those that O(end_unknown) ended.
+  type: list
+  elements: str
+  returned: success
+missing:
+  description: What of O(end_unknown) the cluster does not have.
+  type: list
+  elements: str
+  returned: success
+report:
+  description: What an operator should read, in sentences. Empty when the cluster has the wanted tokens and nothing else.
+  type: list
+  elements: str
+  returned: success
 """
 
 import typing as t
@@ -121,19 +156,28 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
+from ansible_collections.trinode.platform.plugins.module_utils._consul_acl_sync import Outcome, Request, report, sync
 
 
-def replace_management(module: AnsibleModule, client: acl.AclApi, successor: str) -> acl.AclApi:
-    """Let another secret be the management token; returns the client that uses it."""
-    tokens = client.tokens()
-    old = [token for token in tokens if token.get("SecretID") == client.api.token]
-    if not any(token.get("SecretID") == successor for token in tokens):
-        client.call("PUT", "/v1/acl/token", {"SecretID": successor, "Description": "Management token", "Policies": [{"Name": acl.MANAGEMENT_POLICY}]})
-    new = acl.AclApi(module.params["url"], successor)
-    acl.bootstrap(new, module.params["timeout"])
-    for token in old:
-        new.call("DELETE", f"/v1/acl/token/{token['AccessorID']}")
-    return new
+def answer(changed: bool, first: acl.Bootstrap, outcome: Outcome, purge: bool = False) -> dict[str, t.Any]:
+    """What the module returns."""
+    before = [*(outcome.surplus if purge else ()), *outcome.ended]
+    return {
+        "changed": changed,
+        "bootstrapped": first.state == "made",
+        "reset_index": first.reset_index,
+        "leader": first.leader,
+        "surplus": list(outcome.surplus),
+        "repaired": list(outcome.repaired),
+        "unknown": list(outcome.unknown),
+        "ended": list(outcome.ended),
+        "missing": list(outcome.missing),
+        "report": report(outcome, purge),
+        "diff": {
+            "before": "".join(f"{line}\n" for line in before),
+            "after": "".join(f"{name}\n" for name in sorted({*outcome.made, *outcome.repaired})),
+        },
+    }
 
 
 def main() -> None:
@@ -157,6 +201,7 @@ def main() -> None:
                 },
             },
             "purge": {"type": "bool", "default": False},
+            "end_unknown": {"type": "list", "elements": "str", "default": []},
             "reset": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 90},
         },
@@ -169,7 +214,7 @@ def main() -> None:
     try:
         acl.check(wanted, params["management_token"])
         if module.check_mode and not client.leader():
-            module.exit_json(changed=True, bootstrapped=True, reset_index=0, leader="", surplus=[])
+            module.exit_json(**answer(True, acl.Bootstrap("made"), Outcome()))
         if successor:
             # A rotation that broke off may have deleted the old one already.
             try:
@@ -185,28 +230,18 @@ def main() -> None:
                     "the cluster has a management token, and the one of the secrets is none: bring the file consul_token_management back into the"
                     " directory of the secrets, or run again with -e consul_acl_reset=true, which uses root's right on the leader to make this one valid"
                 )
-            module.exit_json(changed=True, bootstrapped=False, reset_index=first.reset_index, leader=first.leader, surplus=[])
+            module.exit_json(**answer(True, first, Outcome()))
         if module.check_mode and first.state == "made":
-            module.exit_json(changed=True, bootstrapped=True, reset_index=0, leader=first.leader, surplus=[])
+            module.exit_json(**answer(True, first, Outcome()))
         rotated = bool(successor and successor != client.api.token)
-        if rotated and not module.check_mode:
-            client = replace_management(module, client, successor)
-        todo = acl.plan(wanted, client.policies(), client.tokens(), params["datacenter"])
-        if not module.check_mode:
-            acl.apply(client, todo, params["purge"])
+        if successor and not module.check_mode:
+            client, rotated = acl.replace_management(client, params["management_token"], successor, params["timeout"])
+        request = Request(wanted, params["datacenter"], params["purge"], params["end_unknown"])
+        outcome = sync(client, request, dry=module.check_mode)
     except (acl.AclError, acl.Refused, OSError, ValueError) as error:
         module.fail_json(msg=f"The tokens of the Consul cluster behind {params['url']} were not brought in order: {error}")
-    surplus = sorted({description for _accessor, description in todo.surplus} | {name for _identity, name in todo.surplus_policies})
-    named = [str(policy["Name"]) for policy in todo.policies] + [str(token["Description"]) for token in todo.create]
-    named += [str(token["Description"]) for _accessor, token in todo.update]
-    module.exit_json(
-        changed=bool(first.state == "made" or rotated or named or (params["purge"] and surplus)),
-        bootstrapped=first.state == "made",
-        reset_index=0,
-        leader=first.leader,
-        surplus=surplus,
-        diff={"before": "".join(f"{name}\n" for name in surplus if params["purge"]), "after": "".join(f"{name}\n" for name in sorted(set(named)))},
-    )
+    changed = first.state == "made" or rotated or bool(outcome.made or outcome.repaired or outcome.ended or (params["purge"] and outcome.surplus))
+    module.exit_json(**answer(changed, first, outcome, params["purge"]))
 
 
 if __name__ == "__main__":

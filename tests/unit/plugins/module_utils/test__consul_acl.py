@@ -99,7 +99,7 @@ UNKNOWN = acl.Refused(403, "token does not exist: ACL not found")
 
 
 def test_a_cluster_is_bootstrapped_once() -> None:
-    own = {"Policies": [{"Name": "global-management"}]}
+    own = {"Policies": [{"ID": acl.MANAGEMENT_POLICY_ID, "Name": "renamed"}]}
     assert acl.bootstrap(Cluster({**LEADER, "/v1/acl/token/self": own}), 0) == acl.Bootstrap("there", leader="192.0.2.1")
     assert acl.bootstrap(Cluster({**LEADER, "/v1/acl/token/self": UNKNOWN, "/v1/acl/bootstrap": {}}), 0).state == "made"
     dry = Cluster({**LEADER, "/v1/acl/token/self": UNKNOWN})
@@ -119,6 +119,7 @@ def test_a_lost_management_token_is_told_with_what_consul_wants_for_another_one(
         ({"/v1/status/leader": ""}, "no leader"),
         ({**LEADER, "/v1/acl/token/self": acl.Refused(401, "ACL support disabled")}, "runs without ACLs"),
         ({**LEADER, "/v1/acl/token/self": {"Policies": []}}, "may not manage"),
+        ({**LEADER, "/v1/acl/token/self": {"Policies": [{"ID": "p9", "Name": "global-management"}]}}, "may not manage"),
         ({**LEADER, "/v1/acl/token/self": UNKNOWN, "/v1/acl/bootstrap": acl.Refused(500, "not yet")}, "took no management token"),
     ],
 )
