@@ -29,10 +29,12 @@ DESTRUCTIVE = ("uninstall", "restore", "recover_quorum", "remove_node")
 #: The name server of the containers' network knows the containers: for the platform it is the site's own one.
 PUBLIC_NAMES = [f"{NAME}-{node}.{NAME}" for node in NODES]
 
-#: For a script on a node: `ask PATH` is the agent's answer to the platform's own playbooks, with their token where there is one. No list of processes shows it.
+#: For a script on a node: `ask PATH` is the agent's answer with the token of the playbooks, or on a client of operators.
+#: No list of processes shows it.
 ASK = """
 ask() {
-    printf 'X-Consul-Token: %s' "$(cat /etc/consul.d/automation.token 2>/dev/null)" | curl -sSf -m 5 -H @- "http://127.0.0.1:8500$@"
+    printf 'X-Consul-Token: %s' "$(cat /etc/consul.d/automation.token 2>/dev/null || cat /etc/consul.d/operator.token 2>/dev/null)" |
+        curl -sSf -m 5 -H @- "http://127.0.0.1:8500$@"
 }
 """
 

@@ -14,13 +14,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "roles" / "consul_backup" / "files"), str(ROOT / "tests" / "render")]
 
 import consul_backup
 from edge_rig import Consul, poll, tool
+
+from ansible_collections.trinode.platform.plugins.plugin_utils._consul_tokens import SITE_WIDE
 
 MANAGEMENT = "00000000-0000-0000-0000-000000000001"
 
@@ -145,10 +146,9 @@ SECRETS = {"backup": "b0000000-0000-4000-8000-000000000001", "automation": "b000
 
 def guard(site: Site, directory: Path) -> consul_backup.Config:
     """Give the site the tokens of the secure form, and return the program's configuration there."""
-    rules = yaml.safe_load((ROOT / "playbooks" / "vars" / "secure.yml").read_text(encoding="utf-8"))["platform_token_rules"]
     files = {}
     for name, secret in SECRETS.items():
-        policy = site.ask("/v1/acl/policy", {"Name": name, "Rules": rules[name]})
+        policy = site.ask("/v1/acl/policy", {"Name": name, "Rules": SITE_WIDE[name]})
         site.ask("/v1/acl/token", {"SecretID": secret, "Policies": [{"ID": policy["ID"]}]})
         files[name] = directory / f"{name}.token"
         files[name].write_text(f"{secret}\n", encoding="ascii")

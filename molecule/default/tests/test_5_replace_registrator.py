@@ -128,7 +128,7 @@ def is_the_seeds_own_line(node: Node) -> None:
     assert made["Config"]["Cmd"] == typed["Config"]["Cmd"] == ["consul://localhost:8500"]
     assert made["Config"]["Image"] == typed["Config"]["Image"]
     # Consul takes nothing from somebody without a token.
-    assert made["Config"]["Env"] == [f"CONSUL_HTTP_TOKEN={secure.token('registrator')}", *typed["Config"]["Env"]]
+    assert made["Config"]["Env"] == [f"CONSUL_HTTP_TOKEN={secure.token(f'registrator-{node.name}')}", *typed["Config"]["Env"]]
     assert [made["HostConfig"][key] for key in ("NetworkMode", "RestartPolicy")] == [typed["HostConfig"][key] for key in ("NetworkMode", "RestartPolicy")]
     assert made["HostConfig"]["Binds"] == [bind + ":rw" for bind in typed["HostConfig"]["Binds"]]
 
@@ -142,7 +142,7 @@ def test_what_is_broken_or_left_over_is_put_right(engine_node: Node) -> None:
     assert succeeded(replace(node)).changed > 0
     assert node.run("systemctl is-active registrator") == "active"
     assert node.run("ls /etc/registrator").split() == ["config.json", "consul.token"]
-    assert node.run("cat /etc/registrator/consul.token") == secure.token("registrator")
+    assert node.run("cat /etc/registrator/consul.token") == secure.token(f"registrator-{node.name}")
     assert node.run("ls /usr/local/lib/registrator") == "registrator"
 
 

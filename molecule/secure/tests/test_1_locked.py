@@ -44,7 +44,7 @@ def test_the_agent_answers_where_it_should(node: str) -> None:
 
 
 def test_gossip_is_encrypted_with_one_key() -> None:
-    (ring,) = secure.ask("consul-1", "/v1/operator/keyring", secure.token("automation")).json()
+    (ring,) = secure.ask("consul-1", "/v1/operator/keyring", secure.token("keyring")).json()
     assert ring["Keys"] == {secure.secret("consul_gossip_key"): 3}
     assert ring["PrimaryKeys"] == ring["Keys"]
 
@@ -78,13 +78,14 @@ def test_the_command_line_works_for_root() -> None:
     [
         ("consul-template", "/v1/health/service/consul", True),
         ("consul-template", "/v1/operator/raft/configuration", False),
-        ("registrator", "/v1/kv/anything", False),
-        ("registrator", "/v1/acl/tokens", False),
+        ("registrator-consul-1", "/v1/kv/anything", False),
+        ("registrator-consul-1", "/v1/acl/tokens", False),
         ("operator", "/v1/operator/raft/configuration", True),
         ("operator", "/v1/operator/keyring", False),
         ("operator", "/v1/kv/anything", False),
         ("dns", "/v1/agent/self", False),
         ("automation", "/v1/acl/tokens", False),
+        ("automation", "/v1/operator/keyring", False),
         ("agent-consul-1", "/v1/operator/raft/configuration", False),
         ("backup", "/v1/snapshot", True),
     ],

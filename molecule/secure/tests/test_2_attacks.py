@@ -116,7 +116,7 @@ def test_a_label_does_not_claim_a_reserved_or_protected_name(container: registra
 
 def test_the_general_token_does_not_claim_a_protected_name() -> None:
     body = {"ID": "x", "Name": "billing", "Port": 1}
-    assert secure.ask(NODE, "/v1/agent/service/register", secure.token("registrator"), "PUT", body).status == 403
+    assert secure.ask(NODE, "/v1/agent/service/register", secure.token(f"registrator-{NODE}"), "PUT", body).status == 403
     assert secure.ask(NODE, "/v1/agent/service/register", secure.token("service-billing"), "PUT", body).status == 200
     assert secure.ask(NODE, "/v1/agent/service/deregister/x", secure.token("service-billing"), "PUT").status == 200
 

@@ -49,7 +49,7 @@ def test_the_key_of_the_gossip() -> None:
     assert run.status == 0, run.output[-4000:]
     new = secure.secret("consul_gossip_key")
     assert new != old
-    (ring,) = secure.ask("consul-1", "/v1/operator/keyring", secure.token("automation")).json()
+    (ring,) = secure.ask("consul-1", "/v1/operator/keyring", secure.token("keyring")).json()
     assert ring["Keys"] == ring["PrimaryKeys"] == {new: 3}
     assert not (lab.SECRETS / "consul_gossip_key.next.txt").exists()
     callers.saw_no_failure()
@@ -75,7 +75,7 @@ def test_the_tokens() -> None:
         callers.saw_no_failure()
         # The agent changes the check of a service with the token that it keeps with it, so this tells whether it was written again.
         identity = next(key for key in secure.ask("consul-3", "/v1/agent/services", secure.token("operator")).json() if ":tok-web:" in key)
-        assert secure.ask("consul-3", f"/v1/agent/check/fail/service:{identity}", secure.token("registrator"), "PUT").status == 200
+        assert secure.ask("consul-3", f"/v1/agent/check/fail/service:{identity}", secure.token("registrator-consul-3"), "PUT").status == 200
         lab.wait_for(
             lambda: secure.ask("consul-1", "/v1/health/checks/tok-web", secure.token("operator")).json()[0]["Status"] == "critical",
             15,
@@ -87,8 +87,35 @@ def test_the_tokens() -> None:
     healthy()
 
 
+def test_what_an_intruder_left_behind() -> None:
+    """With a server's backup token: a token of one's own, and all rights for requests without a token."""
+    stolen = secure.token("backup")
+    everything = {"Policies": [{"Name": "global-management"}]}
+    made = secure.ask("consul-1", "/v1/acl/token", stolen, "PUT", {"Description": "nightly", **everything}).json()
+    anonymous = "/v1/acl/token/00000000-0000-0000-0000-000000000002"
+    assert secure.ask("consul-1", anonymous, stolen, "PUT", {"Description": "Anonymous Token", **everything}).status == 200
+    assert secure.ask("consul-1", "/v1/acl/tokens").status == 200, "everybody may do everything"
+    line = f"token {made['AccessorID']}: description 'nightly'; policies global-management"
+
+    run = secure.play("site", "--tags", "consul_server")
+    assert run.status == 0, run.output[-4000:]
+    said = " ".join(run.output.split())
+    assert f"Not made by the platform, and valid: {line}" in said and "Rights repaired: Anonymous Token" in said
+    assert made["SecretID"] not in run.output
+    assert secure.ask("consul-1", "/v1/acl/tokens").status == 403
+    assert secure.ask("consul-1", "/v1/acl/tokens", made["SecretID"]).status == 200, "nobody has asked to end it"
+
+    run = secure.play("rotate_tokens", platform_rotate=["backup"], platform_end_unknown=[made["AccessorID"]])
+    assert run.status == 0 and f"Ended: {line}" in " ".join(run.output.split()), run.output[-4000:]
+    assert secure.ask("consul-1", "/v1/acl/tokens", made["SecretID"]).status == 403
+    assert secure.ask("consul-1", "/v1/acl/tokens", stolen).status == 403
+    run = secure.play("site", "--tags", "consul_server")
+    assert run.status == 0 and run.changed == 0, run.changes()
+    assert "Not made by the platform" not in run.output
+
+
 def test_only_one_token() -> None:
-    others = {name: secure.token(name) for name in ("dns", "registrator", "management")}
+    others = {name: secure.token(name) for name in ("dns", "registrator-consul-1", "management")}
     old = secure.token("operator")
     run = secure.play("rotate_tokens", platform_rotate=["operator"])
     assert run.status == 0, run.output[-4000:]

@@ -46,5 +46,5 @@ def test_it_is_as_any_other_secure_cluster() -> None:
     assert again.status == 0 and again.changed == 0, again.changes() + again.output[-2000:]
     run = secure.play("site")
     assert run.status == 0 and run.changed == 0, run.changes()
-    (ring,) = secure.ask("consul-1", "/v1/operator/keyring", secure.token("automation")).json()
+    (ring,) = secure.ask("consul-1", "/v1/operator/keyring", secure.token("keyring")).json()
     assert ring["Keys"] == ring["PrimaryKeys"] == {secure.secret("consul_gossip_key"): 3}
