@@ -130,6 +130,14 @@ options:
         - mesh-gateway
         - terminating-gateway
         - ingress-gateway
+      protected_services:
+        description:
+        - Services whose names nobody else gets in another spelling, even while they have no instance themselves.
+        - Consul's ACLs distinguish upper and lower case, its catalogue and its DNS do not. A token that may not write C(billing) can register C(Billing),
+          which has the same host name or port at an edge.
+        type: list
+        elements: str
+        default: []
       allow_loopback:
         description:
         - Whether an instance may have a loopback address. That is the edge node itself, so it is refused outside of tests and single-node trials.

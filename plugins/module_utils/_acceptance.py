@@ -255,6 +255,14 @@ class Consul:
         return result
 
 
+def spelled_twice(names: t.Iterable[str]) -> list[str]:
+    """Return the names that differ from another one only in case. To DNS they are one name, to the rights of tokens they are not."""
+    spelled: dict[str, list[str]] = {}
+    for name in sorted(names):
+        spelled.setdefault(name.lower(), []).append(name)
+    return [" and ".join(found) for found in spelled.values() if len(found) > 1]
+
+
 def endpoint(instance: t.Mapping[str, t.Any]) -> str:
     """Address and port of a catalogue entry."""
     return f"{instance.get('ServiceAddress') or instance.get('Address')}:{instance.get('ServicePort')}"

@@ -291,6 +291,16 @@ def _catalogue(context: Context, record: Recorder) -> None:
         command=f"GET {context.consul_url}/v1/catalog/service/consul",
         output="\n".join(f"{instance.get('Node')} {instance.get('Address')}" for instance in instances),
     )
+    names = sorted(_consul(context).get("/v1/catalog/services"))
+    twice = tools.spelled_twice(names)
+    record.add(
+        2,
+        "Each name in the catalogue has one spelling",
+        not twice,
+        f"{'; '.join(twice)} are one name for DNS: remove the one that is not meant, and see who registered it",
+        command=f"GET {context.consul_url}/v1/catalog/services",
+        output="\n".join(names),
+    )
 
 
 def _host_dns(context: Context, record: Recorder) -> None:

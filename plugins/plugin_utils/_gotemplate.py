@@ -248,9 +248,10 @@ def if_remote(settings: dict[str, t.Any], text: str) -> str:
 
 
 # Consul's DNS and health API take names that differ only in case for one name, so they have one owner on each side: the one written in lower case, else the
-# first in byte order, whatever its health: a name is never taken from its owner because the owner is ill. Leaves $spelled, name in lower case -> owner.
+# first in byte order, whatever its health: a name is never taken from its owner because the owner is ill. A protected name has its owner even while the
+# catalogue lacks it. Leaves $spelled, name in lower case -> owner.
 _SPELLED = r"""
-{{- $spelled := sprig_dict }}
+{{- $spelled := sprig_dict@PROTECTED@ }}
 {{- range @SERVICES@ }}
 {{- if @TAGGED@ }}
 {{- $label := toLower .Name }}
@@ -338,7 +339,13 @@ def name_check(settings: dict[str, t.Any]) -> str:
 
 def spellings(settings: dict[str, t.Any], tag: str = "") -> str:
     """Which service has a name that differs from others only in case, among those with the tag or among all; leaves $spelled."""
-    return fill(_SPELLED, services=all_services(settings), tagged=f'.Tags | contains "{tag}"' if tag else "true")
+    # Of two protected names that differ in case only, the later one counts: lower case.
+    protected = {name.lower(): name for name in sorted(settings["protected_services"])}
+    owners = "".join(f' "{label}" "{name}"' for label, name in protected.items())
+    tagged = f'.Tags | contains "{tag}"' if tag else "true"
+    if protected:
+        tagged = f"and ({tagged}) (not (eq (toLower .Name) {' '.join(map(go_string, protected))}))"
+    return fill(_SPELLED, services=all_services(settings), protected=owners, tagged=tagged)
 
 
 def misspelled(tag: str, settings: dict[str, t.Any]) -> str:

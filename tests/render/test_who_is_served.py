@@ -205,3 +205,29 @@ def test_one_spelling_of_a_name_is_served(consul: Consul, render: Render, nginx:
         ("Billing", "the name belongs to service billing"),
         ("DB-5432", "the name belongs to service db-5432"),
     }
+
+
+def test_a_protected_name_has_one_spelling_even_without_an_instance(consul: Consul, render: Render, nginx: Nginx) -> None:
+    """A token that may not write `billing` can write `Billing`; it must not get the name while the owner is down, or has another tag."""
+    consul.register("Billing", 8000, tags=EVERY_TAG, meta={"edge_port": "9000"})
+    consul.register("Consul", 8001, tags=EVERY_TAG, meta={"edge_port": "9001"})
+    consul.register("DB-5432", 8002, tags=["tcp"])
+    consul.register("Ledger", 8003, tags=[])
+    consul.register("ledger", 8004, tags=EVERY_TAG, meta={"edge_port": "9004"})
+    options = {"protected_services": ["consul", "billing", "db-5432", "Ledger"]}
+    http_side, tcp_side = render("http", **options), render("tcp", **options)
+    nginx.test(http_side.text, tcp_side.text)
+    assert http_side.served() == tcp_side.served() == set()
+    owners = {"Billing": "billing", "Consul": "consul", "ledger": "Ledger"}
+    assert http_side.skipped() == {(name, f"the host name belongs to service {owner}") for name, owner in owners.items()}
+    assert tcp_side.skipped() >= {("DB-5432", "the name belongs to service db-5432"), ("Billing", "the name belongs to service billing")}
+    warned = {entry["service"] for entry in http_side.report if entry["kind"] == "warning"}
+    assert warned == {"DB-5432"}, "the names of the others are refused, which is a line each"
+
+    # The owner of a name is served as ever, whatever the others do.
+    consul.register("billing", 8005, tags=EVERY_TAG, meta={"edge_port": "9000"})
+    consul.register("db-5432", 8006, tags=["tcp"])
+    http_side, tcp_side = render("http", **options), render("tcp", **options)
+    nginx.test(http_side.text, tcp_side.text)
+    assert http_side.served() == {"billing"} and tcp_side.served() == {"billing", "db-5432"}
+    assert tcp_side.line("db-5432")["servers"] == {"192.0.2.1:8006": 100}

@@ -164,3 +164,8 @@ def test_listeners_name_the_program() -> None:
 def test_endpoint_prefers_the_service_address() -> None:
     assert tools.endpoint({"ServiceAddress": "", "Address": "192.0.2.1", "ServicePort": 1}) == "192.0.2.1:1"
     assert tools.endpoint({"ServiceAddress": "192.0.2.2", "Address": "192.0.2.1", "ServicePort": 1}) == "192.0.2.2:1"
+
+
+def test_names_that_differ_in_case_only_are_found() -> None:
+    assert tools.spelled_twice(["consul", "shop", "shop-2"]) == []
+    assert tools.spelled_twice(["shop", "Billing", "billing", "CONSUL", "Consul", "consul"]) == ["Billing and billing", "CONSUL and Consul and consul"]

@@ -43,6 +43,7 @@ OPTIONS: dict[str, t.Any] = {
     "reserved_ports": [8500, 22],
     "backend_reserved_ports": [22],
     "unexposed_services": ["Internal-Gateway", "ui"],
+    "protected_services": ["consul", "Billing", "billing", "db-5432"],
     "edge_addresses": ["192.0.2.10", "2001:db8::10"],
     "allow_loopback": True,
     "accept_warning": True,
