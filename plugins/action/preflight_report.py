@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import os
 import typing as t
 from collections.abc import Mapping
 
@@ -14,9 +15,11 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes, parse_ports
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge import remote_datacenters
+from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import key_warning, keys_in_git
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Names
 from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Host, Settings, make_report, sentence
 from ansible_collections.trinode.platform.plugins.plugin_utils._tls_certificates import check_certificates, file_reader
+from ansible_collections.trinode.platform.plugins.plugin_utils._vault import loader_vault
 
 PARTS = ("variables", "facts", "listener", "probe", "stop")
 
@@ -89,6 +92,9 @@ class ActionModule(ActionBase):
         )
         for warning in report.warnings:
             self._display.warning(f"preflight: {warning}")
+        keys = [str(one.get("key", "")) for one in args["certificates"]]
+        for path in keys_in_git([key for key in keys if os.path.isabs(key)], loader_vault(self._loader).is_encrypted):
+            self._display.warning(f"preflight: {key_warning(path)}.")
         result.update(changed=False, msg=sentence(report, len(hosts)))
         if args["structured"]:
             result.update(

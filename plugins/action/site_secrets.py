@@ -10,7 +10,7 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import readable_in_git
+from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import key_warning, keys_in_git, readable_in_git
 from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SUFFIX, SecretError, loader_store
 from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import git_warning, secrets_fault
 from ansible_collections.trinode.platform.plugins.plugin_utils._vault import loader_vault
@@ -37,6 +37,7 @@ class ActionModule(ActionBase):
                 "left_out": {"type": "list", "elements": "str", "default": []},
                 "own_authority": {"type": "bool", "default": False},
                 "lost": {"type": "bool", "default": False},
+                "key_files": {"type": "list", "elements": "path", "default": []},
             }
         )
         try:
@@ -50,7 +51,8 @@ class ActionModule(ActionBase):
             store.ensure(FIRST, "uuid")
         except SecretError as error:
             return {**result, "failed": True, "msg": str(error)}
-        readable = readable_in_git(store.directory, loader_vault(self._loader).is_encrypted, [f"*{SUFFIX}"])
-        if readable:
-            result["warnings"] = [git_warning(store.directory, readable)]
-        return {**result, "changed": changed}
+        is_encrypted = loader_vault(self._loader).is_encrypted
+        readable = readable_in_git(store.directory, is_encrypted, [f"*{SUFFIX}"])
+        warnings = [git_warning(store.directory, readable)] if readable else []
+        warnings += map(key_warning, keys_in_git(args["key_files"], is_encrypted))
+        return {**result, "changed": changed, **({"warnings": warnings} if warnings else {})}

@@ -32,6 +32,11 @@ options:
     description: Whether the site brings certificates of its own, and has no authority among its secrets.
     type: bool
     default: false
+  key_files:
+    description: Private keys of the operator's own, to warn of those that git has or would take in clear.
+    type: list
+    elements: path
+    default: []
   lost:
     description: Whether the secrets are lost, and a running cluster is to get new ones.
     type: bool

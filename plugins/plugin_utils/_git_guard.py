@@ -41,6 +41,19 @@ def taken_by_git(directory: str, patterns: t.Sequence[str] = ()) -> list[str]:
     return sorted({os.fsdecode(name) for name in done.stdout.split(b"\0") if name})
 
 
+def keys_in_git(paths: t.Iterable[str], is_encrypted: t.Callable[[bytes], bool]) -> list[str]:
+    """Return those of the operator's private keys which anyone who gets the git repository can read."""
+    return [path for path in sorted(set(paths)) if readable_in_git(os.path.dirname(path), is_encrypted, [os.path.basename(path)])]
+
+
+def key_warning(path: str) -> str:
+    """Return a warning of a private key in git."""
+    return (
+        f"{path}: git has or would take this private key, which is not encrypted: let git ignore it ('git rm --cached' and"
+        " .gitignore), or encrypt it with ansible-vault, and replace it when it was pushed"
+    )
+
+
 def readable_in_git(
     directory: str,
     is_encrypted: t.Callable[[bytes], bool],

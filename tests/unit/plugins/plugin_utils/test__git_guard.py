@@ -14,7 +14,7 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultSecret, is_encrypted
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import GUARD, readable_in_git
+from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import GUARD, key_warning, keys_in_git, readable_in_git
 from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import Store, loader_store
 from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import git_warning
 
@@ -98,6 +98,19 @@ def test_a_directory_outside_of_a_repository_is_no_fault(tmp_path: Path) -> None
     Store(str(tmp_path / "secrets"), plain).put("a", "b")
     assert readable_in_git(str(tmp_path / "secrets"), is_encrypted) == []
     assert readable_in_git(str(tmp_path / "missing"), is_encrypted) == []
+
+
+def test_a_private_key_of_the_operator_is_named(tmp_path: Path, git: Git) -> None:
+    keys = [tmp_path / "tls" / name for name in ("apps.key", "sealed.key", "ignored.key")]
+    keys[0].parent.mkdir()
+    for key in keys:
+        key.write_text("-----BEGIN PRIVATE KEY-----\n", encoding="ascii")
+    keys[1].write_text("$ANSIBLE_VAULT;1.1;AES256\n", encoding="ascii")
+    (tmp_path / ".gitignore").write_text("ignored.key\n", encoding="ascii")
+    assert keys_in_git([*map(str, keys), "/nowhere/x.key"], is_encrypted) == [str(keys[0])]
+    git("add", "-A")
+    assert keys_in_git([str(keys[0])], is_encrypted) == [str(keys[0])], "also what git has already"
+    assert str(keys[0]) in key_warning(str(keys[0]))
 
 
 def test_the_warning_names_files_and_remedy() -> None:
