@@ -44,6 +44,8 @@ class Edge:
     """One edge in a directory."""
 
     worker_count = 2
+    # What the program, and the nginx that it starts, are run by.
+    prefix: tuple[str, ...] = ()
     free_port = staticmethod(free_port)
     wait_until = staticmethod(wait_until)
 
@@ -100,7 +102,7 @@ class Edge:
     def command(self, *options: str) -> list[str]:
         """The command line of the program."""
         code = f"import sys; sys.path.insert(0, {str(LIBRARY)!r}); from nginx_edge.cli import main; sys.exit(main(sys.argv[1:]))"
-        return [sys.executable, "-ISB", "-c", code, "--config", str(self.config), *options]
+        return [*self.prefix, sys.executable, "-ISB", "-c", code, "--config", str(self.config), *options]
 
     def start(self, *options: str, crash: str = "") -> subprocess.Popen[str]:
         """Start the program."""

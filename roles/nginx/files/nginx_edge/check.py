@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from .foreign import doubled, names
-from .nginxconf import ConfigError, Document, Listener, parse_listen
+from .foreign import NAMES, doubled, names
+from .nginxconf import ConfigError, Directive, Document, Listener, parse_listen
 from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM
-from .system import Config, Trouble, remove_tree, run
+from .system import Config, Trouble, read_text, remove_tree, run
 
 MAX_COPIED = 4 << 20
 _PID = re.compile(rb"^([ \t]*)pid[ \t]+[^;{}\n]+;", re.MULTILINE)
@@ -29,11 +30,43 @@ REMEDIES = (
     ('"stream" directive is duplicate', "there can be one stream block, and the edge brings it; take the other one out"),
     ('unknown directive "stream"', "the stream module is not loaded; install libnginx-mod-stream and keep modules-enabled included"),
     ("a duplicate default server", "the edge owns the default server of its port; take default_server out of the other listen line"),
-    ("duplicate listen options", "the edge sets the backlog of its port; take the options out of the other listen line"),
-    ("directive is duplicate", "take it out of one place; the edge's own come from the role's variables nginx_worker_* and nginx_http_options"),
+    (
+        "duplicate listen options",
+        "the edge sets the backlog of its port; take the options of the socket (reuseport, backlog= and the like) out of the other listen line",
+    ),
+    ("host not found in upstream", f"nginx does not start without its address; {NAMES}"),
     ("worker_connections are not enough", "raise nginx_worker_connections, or worker_connections in the events block"),
     ("could not build server_names_hash", "raise it in nginx_http_options"),
 )
+
+
+_DUPLICATE = re.compile(r'"([a-z0-9_]+)" directive is duplicate')
+# What leaves a directive of the edge's own to another file.
+LEAVE = {
+    "worker_shutdown_timeout": "nginx_worker_shutdown_timeout: ''",
+    "worker_rlimit_nofile": "nginx_worker_rlimit_nofile: 0",
+    "underscores_in_headers": "underscore_headers: false in the edge description (platform_edge)",
+}
+
+
+def remedy(text: str, tree: str) -> str:
+    """Return what to do about something that nginx said about a tree, or an empty text."""
+    twice = _DUPLICATE.search(text)
+    if twice and twice.group(1) != "stream":
+        name = twice.group(1)
+        ours = any(one.name == name for part in ("main/edge.conf", "http/00-base.conf", EDGE_HTTP) for one in _directives(f"{tree}/{part}"))
+        if not ours:
+            return "it is there twice in the operator's own files; take it out of one of them"
+        setting = LEAVE.get(name, f"nginx_http_options: {{{name}: ''}}")
+        return f"the edge sets it, too: take it out of the other file, or leave it to that one by {setting}"
+    return next((advice for sign, advice in REMEDIES if sign in text), "")
+
+
+def _directives(path: str) -> list[Directive]:
+    try:
+        return Document(read_text(path) or "").directives
+    except ConfigError:
+        return []
 
 
 def mirror(source: str, copy: str, changes: list[tuple[bytes, bytes]]) -> None:
@@ -90,33 +123,38 @@ def explain(stderr: str, config: Config, tree: str, copy: str, documents: dict[s
         text = found.group("text").replace(f"{tree}/{CERTIFICATES}", config.places.certificates)
         return "platform", f"nginx refuses certificate {certificate.group(1)}: {text}; give nginx_tls_certificates a good one and run the site playbook"
     text = found.group("text").replace(copy, directory).replace(tree, config.live)
-    remedy = next((f"; {advice}" for sign, advice in REMEDIES if sign in text), "")
+    advice = remedy(text, tree)
+    advice = f"; {advice}" if advice else ""
     path, line_number = found.group("file"), int(found.group("line") or 0)
     if path is None:
-        return ("operator" if directory + "/" in text else "host"), f"nginx: {text}{remedy}"
+        return ("operator" if directory + "/" in text else "host"), f"nginx: {text}{advice}"
     if path.startswith(tree + "/"):
         inner = path[len(tree) + 1 :]
         name = {EDGE_HTTP: "http.conf", EDGE_STREAM: "stream.conf"}.get(inner)
         if name is None:
-            return "platform", f"the edge's own {inner}, line {line_number}: {text}{remedy}"
+            return "platform", f"the edge's own {inner}, line {line_number}: {text}{advice}"
         subject = documents[inner].subject_at(line_number) if inner in documents else ""
-        return "staged", f"staged {name}, line {line_number}{f' ({subject})' if subject else ''}: {text}{remedy}"
+        return "staged", f"staged {name}, line {line_number}{f' ({subject})' if subject else ''}: {text}{advice}"
     real = path.replace(copy + "/", directory + "/", 1)
     if real in [f"{directory}/{hook}" for hook in HOOKS]:
-        return "platform", f"the edge's own {real}, line {line_number}: {text}{remedy}"
-    return "operator", f"the operator's own file {real}, line {line_number}: {text}{remedy}"
+        return "platform", f"the edge's own {real}, line {line_number}: {text}{advice}"
+    return "operator", f"the operator's own file {real}, line {line_number}: {text}{advice}"
 
 
-def foreign_texts(dump: str, tree: str) -> list[str]:
-    """Return the operator's own files, from what ``nginx -T`` prints."""
+def foreign_files(dump: str, tree: str, copy: str, directory: str) -> dict[str, str]:
+    """Return the operator's own files that nginx read, with their texts, from what ``nginx -T`` prints about a mirror."""
     parts = re.split(r"^# configuration file (/.*):$", dump, flags=re.MULTILINE)
-    return [text for path, text in zip(parts[1::2], parts[2::2]) if not path.startswith(f"{tree}/")]
+    return {
+        f"{directory}/{path[len(copy) + 1 :]}" if path.startswith(f"{copy}/") else path: text
+        for path, text in zip(parts[1::2], parts[2::2])
+        if not path.startswith(f"{tree}/")
+    }
 
 
-def foreign_listeners(dump: str, tree: str) -> set[Listener]:
-    """Sockets of the operator's own servers, from what ``nginx -T`` prints."""
+def foreign_listeners(texts: Iterable[str]) -> set[Listener]:
+    """Return the sockets of the operator's own servers."""
     found: set[Listener] = set()
-    for text in foreign_texts(dump, tree):
+    for text in texts:
         try:
             directives = Document(text).walk()
         except ConfigError:
@@ -135,14 +173,16 @@ class Operators(NamedTuple):
     passed: set[str]
     defined: set[str]
     doubled: set[tuple[str, str]]
+    # Those of their files that pass requests to an upstream of the edge's kind.
+    files: list[str]
 
 
 def check_tree(config: Config, tree: str, documents: dict[str, Document]) -> Operators:
     """Let nginx test the whole configuration as it would be with the tree live; raises what is wrong. Gives what the operator's own servers have."""
     directory, copy = os.path.dirname(config.nginx_conf), f"{config.state_dir}/check"
     remove_tree(copy)
-    # nginx tries its unix sockets, too. The directory is gone while nginx is stopped; others may pass through it, as nginx's workers must, and not look.
-    os.makedirs(config.socket_dir, 0o711, exist_ok=True)
+    # nginx tries its unix sockets, too. The directory is gone while nginx is stopped, and gets its rights when nginx is started.
+    os.makedirs(config.socket_dir, 0o700, exist_ok=True)
     changes = [(os.fsencode(f"{directory}/"), os.fsencode(f"{copy}/")), (os.fsencode(f"{config.live}/"), os.fsencode(f"{tree}/"))]
     try:
         mirror(directory, copy, changes)
@@ -156,7 +196,9 @@ def check_tree(config: Config, tree: str, documents: dict[str, Document]) -> Ope
         raise Trouble(blame, message)
     for part, hook in (("http/50-edge.conf", HOOKS[0]), ("main/edge.conf", HOOKS[1])):
         if f"\n# configuration file {tree}/{part}:\n" not in "\n" + result.stdout:
-            remedy = f"include {os.path.dirname(hook)}/*.conf there, or run the site playbook"
-            raise Trouble("operator", f"{config.nginx_conf} does not read {directory}/{hook}: {remedy}")
-    passed, defined = names("\n".join(foreign_texts(result.stdout, tree)))
-    return Operators(foreign_listeners(result.stdout, tree), passed, defined, doubled(result.stderr))
+            advice = f"include {os.path.dirname(hook)}/*.conf there, or run the site playbook"
+            raise Trouble("operator", f"{config.nginx_conf} does not read {directory}/{hook}: {advice}")
+    files = foreign_files(result.stdout, tree, copy, directory)
+    passed, defined = names("\n".join(files.values()))
+    passing = sorted(path for path, text in files.items() if names(text)[0])
+    return Operators(foreign_listeners(files.values()), passed, defined, doubled(result.stderr), passing)

@@ -12,6 +12,7 @@ import time
 
 from .engine import Engine, Result
 from .nginxconf import printable
+from .page import clock
 from .system import Config, Trouble, load_config
 
 CONFIG = "/etc/nginx-edge/apply.json"
@@ -70,13 +71,24 @@ def serve_requests(path: str) -> int:
         if result.changed:
             pace.spend(time.monotonic())
         # No further change of the catalogue may come for days: what is in the way of this one is looked at again.
-        again = result.outcome == "failed" and result.blame in ("operator", "host")
-        requested = poller.poll(config.retry * 1000 if again else None) if pipes else []
+        again = result.waiting or (result.outcome == "failed" and result.blame in ("operator", "host"))
+        requested = _wait(poller, config, config.retry if again else None) if pipes else []
         if requested:
             again = False
         # What is left in the pipe starts the program again.
         if not (requested or (again and pipes)) or code != _code():
             return 0
+
+
+def _wait(poller: select.poll, config: Config, seconds: float | None) -> list[tuple[int, int]]:
+    """Wait for a request, at most so long, and count meanwhile what the limits refuse."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        left = config.watch if deadline is None else max(0.0, min(config.watch, deadline - time.monotonic()))
+        requested = poller.poll(left * 1000)
+        if requested or (deadline is not None and time.monotonic() >= deadline):
+            return requested
+        Engine(config).count_limited()
 
 
 def as_json(result: Result) -> str:
@@ -168,6 +180,11 @@ def _status(engine: Engine, json_wanted: bool) -> int:
         f"login       http/{service}: its instances want the connection logged in by {scheme}: "
         "each request gets a connection of its own; NTLM needs the tag tls or tcp"
         for service, scheme in document["logins"].items()
+    ]
+    lines += [
+        f"LIMITED     {limit}: {hits['count']} refused, the last of {hits['client']} at {clock(hits['last'])}; "
+        "raise it, or list the network in unlimited_networks, if these are clients of yours"
+        for limit, hits in document["limited"].items()
     ]
     lines += [f"certificate {name} ends {_day(end)}" for name, end in document["certificates"].items()]
     if document["hold"]:

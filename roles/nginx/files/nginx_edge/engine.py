@@ -15,12 +15,28 @@ from . import logins
 from . import state as states
 from .allowed import objections
 from .check import check_tree
-from .foreign import Foreign, names, refused, scan, text_of
+from .foreign import Foreign, names, no_address, passes_to, refused, scan, text_of, with_port
+from .limited import Counted, logs_of
 from .nginxconf import ConfigError, Document, LeftOut, Listener, certificates, clash, listeners, parse_listen, too_many, worker_connections
 from .page import page
 from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, management, render
 from .report import as_lines, dropped_too_many, served
-from .system import Config, Lock, Nginx, Trouble, read_staged, read_text, refuse_links, remove_tree, replace_file, swap_link, sync_path, write_file
+from .system import (
+    Config,
+    Lock,
+    Nginx,
+    Trouble,
+    has_address,
+    own_addresses,
+    read_staged,
+    read_text,
+    refuse_links,
+    remove_tree,
+    replace_file,
+    swap_link,
+    sync_path,
+    write_file,
+)
 
 FAILED_KEPT = 5
 # A loss is complete when nothing has come for so long, or at the latest after so long.
@@ -38,6 +54,8 @@ class Result(NamedTuple):
     blame: str = ""
     changed: bool = False
     duration_ms: int = 0
+    # Whether a later run may end better, although nothing new is staged.
+    waiting: bool = False
 
 
 def log(outcome: str, message: str) -> None:
@@ -49,11 +67,18 @@ def log(outcome: str, message: str) -> None:
 class Engine:
     """The checked apply on one host."""
 
+    # Of the generation that was asked about last: the texts are large.
+    known_logs: tuple[tuple[str, str | None], list[str]] = (("", None), [])
+
     def __init__(self, config: Config) -> None:
         self.config = config
         self.nginx = Nginx(config)
         self.state = states.empty()
         self.state_changed = False
+        self.counted: Counted | None = None
+        self.asked_names: dict[str, bool | None] = {}
+        # Host names for which an upstream of the edge's is no help.
+        self.no_upstreams: set[str] = set()
 
     # -- small parts ------------------------------------------------------------------------------------------------------
 
@@ -113,9 +138,40 @@ class Engine:
         replace_file(self.path("state.json"), states.dump(self.state))
         report = self.report_of(self.state["live"])
         document = states.status(self.state, report, serving)
+        document["limited"] = self.limited().document()
         replace_file(self.path("status.json"), as_lines(document), sync=False)
         replace_file(self.path("status.html"), page(os.uname().nodename, document, self.failed()), sync=False)
-        replace_file(self.path("metrics.prom"), states.metrics(self.state, report, serving), sync=False)
+        metrics = states.metrics(self.state, report, serving, {limit: hits.count for limit, hits in self.limited().hits.items()})
+        replace_file(self.path("metrics.prom"), metrics, sync=False)
+
+    def limited(self) -> Counted:
+        """Return what the limits refused, as far as it was counted."""
+        if self.counted is None:
+            self.counted = Counted(self.path("limited.json"))
+        return self.counted
+
+    def count_limited(self) -> None:
+        """Count what the limits refused since the last time, and show it. A run that is under way does not wait for this."""
+        try:
+            with Lock(self.path("lock"), 0):
+                counted = self.limited()
+                new = counted.follow(self.logs(), time.time())
+                counted.save()
+                if new:
+                    self.load()
+                    live = self.linked()
+                    self.save(live is not None and self.nginx.generation() == live)
+        except (Trouble, OSError):
+            # It is counted the next time.
+            pass
+
+    def logs(self) -> list[str]:
+        """Return the access logs of the live generation, which are looked for once in each."""
+        key = (self.config.state_dir, self.linked())
+        if Engine.known_logs[0] != key:
+            found = {log for name in (EDGE_HTTP, EDGE_STREAM) for log in logs_of(read_text(f"{self.config.live}/{name}") or "")}
+            Engine.known_logs = (key, sorted(found))
+        return Engine.known_logs[1]
 
     def sockets_of(self, generation: str) -> set[Listener]:
         """The sockets that a tree wants."""
@@ -186,7 +242,7 @@ class Engine:
     def rendered(self, wanted: Wanted, generation: str) -> Rendered:
         """The tree for what is wanted, as far as its sockets can be had now."""
         config, master = self.config, self.nginx.master()
-        fixed = (generation, config.state_dir, config.status_port, config.places, config.status_address, self.foreign_upstreams())
+        fixed = (generation, config.state_dir, config.status_port, config.places, config.status_address, self.foreign_upstreams(), own_addresses())
         complete = render(wanted, {}, *fixed)
         missing = self.nginx.unusable(complete.listeners, master)
         for listener in sorted(wanted.needed(config.status_port) & missing.keys()):
@@ -210,11 +266,11 @@ class Engine:
         return render(wanted, unusable, *fixed)
 
     def foreign_upstreams(self) -> Foreign:
-        """Return the upstreams of the operator's own files: those of nginx's directory, and those that nginx has spoken of.
+        """Return the upstreams and hosts of the operator's own files that nginx reads, as far as it told.
 
-        A file that nginx does not read defines nothing: only what nginx has spoken of takes a service off the edge.
+        A file that nginx does not read passes nothing and defines nothing. Until nginx has read a new file, it speaks of what is wrong.
         """
-        found = scan(os.path.dirname(self.config.nginx_conf))
+        found = scan(str(path) for path in self.state["foreign_files"])
         written, defined = found.defined, {}
         for name, path in self._learned("passed").items():
             if not path or name in names(text_of(path))[0]:
@@ -223,7 +279,19 @@ class Engine:
             if not path or name in names(text_of(path))[1]:
                 defined[name] = path or written.get(name, "nginx configuration")
         pairs = (entry for entry in self.state["doubled_names"] if isinstance(entry, list) and len(entry) == 2)
-        return Foreign(found.passed, defined, tuple((str(name), str(place)) for name, place in pairs))
+        doubled = tuple((str(name), str(place)) for name, place in pairs)
+        return Foreign(found.passed, defined, doubled, self._unresolved())
+
+    def _unresolved(self) -> dict[str, str]:
+        """Return the host names of the operator's files that have no address now, each with its file."""
+        known = {str(name): str(path) for name, path in self.state["unresolved"].items()}
+        return {name: path for name, path in known.items() if passes_to(text_of(path), name) and not self.has_address(name)}
+
+    def has_address(self, name: str) -> bool | None:
+        """Ask for a host name, once in a run: two answers would make two trees of one."""
+        if name not in self.asked_names:
+            self.asked_names[name] = has_address(name)
+        return self.asked_names[name]
 
     def _learned(self, key: str) -> dict[str, str]:
         """What nginx has spoken of: upstream -> the file, if it is known."""
@@ -388,7 +456,7 @@ class Engine:
         state = self.state
         result = result._replace(duration_ms=round((time.monotonic() - started) * 1000))
         before = state["last"] or {}
-        entry = {"time": round(time.time(), 3), **{key: value for key, value in result._asdict().items() if key != "changed"}}
+        entry = {"time": round(time.time(), 3), **{key: value for key, value in result._asdict().items() if key not in ("changed", "waiting")}}
         same = all(before.get(key) == entry[key] for key in ("outcome", "message", "generation", "serving", "blame"))
         if result.outcome == "unchanged":
             if before.get("outcome") not in (None, "applied", "repaired", "unchanged") or not before.get("serving", True):
@@ -476,10 +544,10 @@ class Engine:
             same = self.rendered(wanted, live)
             if self.on_disk(live, same.files):
                 serving, did, why = self.ensure(live)
-                if not serving:
-                    self.say_whose_fault(live, why)
-                text = f"generation {live} is live" + ("; nginx was started or reloaded, because it did not serve it" if did else "")
-                return Result("repaired" if did else "unchanged", text, live, True, changed=did)
+                if serving:
+                    text = f"generation {live} is live" + ("; nginx was started or reloaded, because it did not serve it" if did else "")
+                    return Result("repaired" if did else "unchanged", text, live, True, changed=did, waiting=bool(same.unresolved))
+                self.say_whose_fault(live, why)
         self.guard(now, services, confirm_shrink)
         return self._make_live(wanted, services, live)
 
@@ -547,7 +615,9 @@ class Engine:
         message = f"generation {generation} is live: {len(services)} services{self._told(rendered.left_out)}"
         if rendered.not_served:
             message += f"; the operator's own configuration passes requests to {', '.join(rendered.not_served)}, which no service has now"
-        return Result("applied", message, generation, True, changed=True)
+        if rendered.unresolved:
+            message += f"; the operator's own configuration passes requests to {', '.join(rendered.unresolved)}, which has no address now"
+        return Result("applied", message, generation, True, changed=True, waiting=bool(rendered.unresolved))
 
     @staticmethod
     def _told(left_out: list[LeftOut]) -> str:
@@ -577,13 +647,16 @@ class Engine:
             foreign = [list(listener) for listener in sorted(found.listeners)]
             twice = [list(pair) for pair in sorted(found.doubled)]
             learned = {"foreign": foreign, "foreign_upstreams": kept, "doubled_names": twice}
+            learned.update(foreign_files=found.files, unresolved=dict(rendered.unresolved))
             if all(self.state[key] == value for key, value in learned.items()):
                 return rendered
             self.state.update(learned)
             self.state_changed = True
+            if self.rendered(wanted, generation).files == rendered.files:
+                return rendered
 
     def _learn(self, message: str) -> bool:
-        """Note an upstream that nginx speaks of and that was not known to be in the operator's files; whether there was one."""
+        """Note what nginx speaks of and the edge can help with, and was not known to be in the operator's files; whether there was such."""
         *found, path = refused(message)
         for key, name in zip(("passed", "defined"), found):
             known = self._learned(key)
@@ -591,7 +664,23 @@ class Engine:
                 self.state["foreign_upstreams"] = {**self.state["foreign_upstreams"], key: {**known, name: path}}
                 self.state_changed = True
                 return True
-        return False
+        return self._learn_name(message)
+
+    def _learn_name(self, message: str) -> bool:
+        """Note a host name without an address. An upstream with its name takes its place, unless nginx has refused that already.
+
+        Only a name that certainly has none: name servers that do not answer for a moment must not cost the operator's server its requests."""
+        known, (name, path) = self.state["unresolved"], no_address(message)
+        helpless = with_port(message) or (name if name in known else "")
+        if helpless in known:
+            self.no_upstreams.add(helpless)
+            self.state["unresolved"] = {other: file for other, file in known.items() if other != helpless}
+            return True
+        if not name or name in self.no_upstreams or self.has_address(name) is not False:
+            return False
+        self.state["unresolved"] = {**known, name: path}
+        self.state_changed = True
+        return True
 
     def guard(self, now: set[str], services: set[str], confirmed: bool) -> None:
         """Refuse to lose most services at once."""
@@ -624,10 +713,12 @@ class Engine:
         return False
 
     def say_whose_fault(self, live: str, why: str) -> None:
-        """nginx does not serve what is live: raise the best known reason."""
+        """nginx does not serve what is live: raise the best known reason, unless a new generation can do without what it is."""
         try:
             check_tree(self.config, self.tree(live), {})
         except Trouble as trouble:
+            if self._learn(trouble.message):
+                return
             raise Trouble(trouble.blame, f"nginx does not serve generation {live}: {trouble.message}") from trouble
         raise Trouble("host", why)
 
@@ -726,7 +817,7 @@ class Engine:
         serving = live is not None and answered == live
         document = states.status(self.state, self.report_of(live), serving)
         log = logins.log_of(read_text(f"{self.tree(live)}/{EDGE_HTTP}") or "") if live else ""
-        now = {"generation": live, "answered": answered, "failed": self.failed(), "logins": logins.recent(log)}
+        now = {"generation": live, "answered": answered, "failed": self.failed(), "logins": logins.recent(log), "limited": self.limited().document()}
         return {**document, **now}
 
     def failed(self) -> list[dict[str, str]]:

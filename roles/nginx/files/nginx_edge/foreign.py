@@ -3,26 +3,35 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find what the operator's own configuration has to do with the upstreams of services.
 
-An upstream exists as long as its service has an instance. nginx refuses its whole configuration when a file of the operator passes requests to an
-upstream that does not exist, or defines one that a service has too. Neither may keep the changes of all other services from the edge.
+An upstream exists as long as its service has an instance. nginx refuses its whole configuration when a file of the operator
+passes requests to an upstream that does not exist, defines one that a service has too, or passes requests to a host name that
+has no address. None of this may keep the changes of all other services from the edge.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _LABEL = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 # The names that the edge gives to upstreams, and no others: a mistyped host name stays the operator's mistake.
-UPSTREAM = rf"(?:internal_)?(?:http|tcp|tls)_{_LABEL}(?:\.canary|\.[1-9][0-9]{{0,4}})?"
+UPSTREAM = rf"(?:internal_)?(?:http|tcp|tls)_{_LABEL}(?:\.canary|\.[1-9][0-9]{{0,4}})?(?:\.shared)?"
+# The edge's own, whose connections serve one client after the other.
+SHARED = ".shared"
 _COMMENT = re.compile(r"(^|[\s;{}])#[^\n]*")
 _PASS = re.compile(rf"\b[a-z]+_pass\s+[\"']?(?:[a-z]+://)?({UPSTREAM})(?=[/;?$\"'\s])")
 _DEFINED = re.compile(rf"(?:^|[\s;{{}}])upstream\s+[\"']?({UPSTREAM})[\"']?\s*\{{")
 _REFUSED = re.compile(rf"(?:host not found in upstream \"(?P<passed>{UPSTREAM})\"|duplicate upstream \"(?P<defined>{UPSTREAM})\")")
+# nginx says the same of a name with a port, and of a server in an upstream block.
+_NO_ADDRESS = re.compile(r"host not found in upstream \"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?)\"")
+_HAS_PORT = re.compile(r"upstream \"([A-Za-z0-9][A-Za-z0-9._-]{0,252})\" may not have port")
 _FILE = re.compile(r"the operator's own file (/\S+), line ")
 _DOUBLED = re.compile(r"conflicting server name \"([^\"]{1,253})\" on (\S{1,80}), ignored")
 MAX_FILE = 4 << 20
+# What to write instead of a host name that need not have an address when nginx starts.
+NAMES = "use http_NAME for a service of the edge, or a resolver and a variable (set $target NAME; proxy_pass http://$target;)"
 
 
 class Foreign(NamedTuple):
@@ -32,6 +41,8 @@ class Foreign(NamedTuple):
     defined: dict[str, str]
     # Host names that two servers have, each with its socket.
     doubled: tuple[tuple[str, str], ...] = ()
+    # Host names without an address, each with the file that passes requests to it.
+    unresolved: dict[str, str] = {}  # noqa: RUF012 - a named tuple copies no default, and nobody changes this one
 
 
 NOTHING = Foreign({}, {})
@@ -54,15 +65,32 @@ def doubled(warnings: str) -> set[tuple[str, str]]:
     return set(_DOUBLED.findall(warnings))
 
 
-def scan(directory: str) -> Foreign:
-    """Read every file of the configuration directory, whether nginx reads it or not."""
+def no_address(message: str) -> tuple[str, str]:
+    """Return (host name, file) out of a message of nginx's about a name without an address; both are empty for any other message."""
+    match, place = _NO_ADDRESS.search(message), _FILE.search(message)
+    if match is None or place is None or re.fullmatch(UPSTREAM, match.group(1)):
+        return "", ""
+    return match.group(1), place.group(1)
+
+
+def with_port(message: str) -> str:
+    """Return the host name that nginx refuses as an upstream because the operator passes requests to a port of it."""
+    match = _HAS_PORT.search(message)
+    return match.group(1) if match else ""
+
+
+def passes_to(text: str, name: str) -> bool:
+    """Return whether a configuration text passes requests to a host name, without a port."""
+    return re.search(rf"//{re.escape(name)}(?=[/;?\"'\s])", _COMMENT.sub(r"\1", text), re.IGNORECASE) is not None
+
+
+def scan(files: Iterable[str]) -> Foreign:
+    """Read the operator's files."""
     found = Foreign({}, {})
-    for folder, _, files in os.walk(directory):
-        for name in sorted(files):
-            path = f"{folder}/{name}"
-            for known, new in zip((found.passed, found.defined), names(text_of(path))):
-                for upstream in sorted(new):
-                    known.setdefault(upstream, path)
+    for path in files:
+        for known, new in zip((found.passed, found.defined), names(text_of(path))):
+            for upstream in sorted(new):
+                known.setdefault(upstream, path)
     return found
 
 

@@ -13,6 +13,8 @@ import json
 import os
 import re
 
+from .system import open_regular
+
 # The answers of the last minutes or hours. A log that has just been rotated has less.
 MAX_READ = 1 << 20
 _LOG = re.compile(r"^[ \t]*access_log (/[A-Za-z0-9._/-]+) edge_http\b", re.MULTILINE)
@@ -44,11 +46,9 @@ def logins(lines: bytes) -> dict[str, str]:
 
 def recent(path: str) -> dict[str, str]:
     """Return the logins that the end of a log shows. A log that cannot be read shows none."""
-    if not path:
+    log = open_regular(path) if path else None
+    if log is None:
         return {}
-    try:
-        with open(path, "rb") as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - MAX_READ))
-            return logins(log.read(MAX_READ))
-    except OSError:
-        return {}
+    with log:
+        log.seek(max(0, os.fstat(log.fileno()).st_size - MAX_READ))
+        return logins(log.read(MAX_READ))

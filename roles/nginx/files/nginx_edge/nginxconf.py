@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import re
 import socket
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, NamedTuple
 
 from .recent import Recent
@@ -28,7 +28,7 @@ _PLAIN = re.compile(r"[ \t\r\n]*([^\s;{}\"'\\#]+(?:[ \t\r\n]+[^\s;{}\"'\\#]+)*)[
 _ESCAPE = re.compile(r"\\([\"'\\trn])")
 _ESCAPED = {"t": "\t", "r": "\r", "n": "\n"}
 MAX_DEPTH = 16
-ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"
+ANY_IPV4, ANY_IPV6 = WILDCARDS = ("0.0.0.0", "::")
 
 
 class ConfigError(ValueError):
@@ -351,6 +351,42 @@ def without_listeners(document: Document, unusable: dict[Listener, str]) -> tupl
 def upstreams(document: Document) -> set[str]:
     """Return the names of the upstreams of a text."""
     return {directive.args[0] for directive in document.directives if directive.name == "upstream" and directive.args}
+
+
+_PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+
+
+def _place(server: Directive) -> tuple[str, int] | None:
+    """Return address and port of a server of an upstream; nothing for a unix socket or a name."""
+    match = _PLACE.fullmatch(server.args[0]) if server.name == "server" and server.args else None
+    address = normal_ip(match.group(1) or match.group(2)) if match else None
+    return (address, int(match.group(3))) if match and address else None
+
+
+def without_places(document: Document, refused: Callable[[str, int], bool]) -> tuple[str, dict[str, list[str]], set[str]]:
+    """Return the text without these servers of upstreams, those servers by upstream, and the upstreams that have none any more.
+
+    Line numbers stay."""
+    text, pieces, position = document.text, [], 0
+    removed: dict[str, list[str]] = {}
+    emptied: set[str] = set()
+    for base, directive in document.placed():
+        if directive.name != "upstream" or not directive.args:
+            continue
+        left = 0
+        for server in directive.block or []:
+            place = _place(server)
+            if place is None or not refused(*place):
+                left += server.name == "server" and "backup" not in server.args
+                continue
+            removed.setdefault(directive.args[0], []).append(server.args[0])
+            start, end = base + server.start, base + server.end
+            # No comment: the rest of the line may be needed.
+            pieces += [text[position:start], "\n" * text.count("\n", start, end)]
+            position = end
+        if directive.args[0] in removed and not left:
+            emptied.add(directive.args[0])
+    return "".join([*pieces, text[position:]]), removed, emptied
 
 
 def _leads_to(server: Directive) -> set[str]:

@@ -178,6 +178,12 @@ def page(host: str, document: dict[str, Any], failed: list[dict[str, str]]) -> s
     warned = [
         _row([("name", entry.get("service")), ("", entry.get("side")), ("state told warn", entry.get("reason"))]) for entry in _list(document.get("warnings"))
     ]
+    limited = document.get("limited")
+    limits = [
+        _row([("name", limit), ("number", hits.get("count")), ("free", hits.get("client")), ("state warn", clock(hits.get("last")))])
+        for limit, hits in (limited.items() if isinstance(limited, dict) else ())
+        if isinstance(hits, dict)
+    ]
     kept = [_row([("free", entry.get("path")), ("told", entry.get("reason"))]) for entry in reversed(failed)]
     generations = [
         _row([("name", entry.get("generation")), ("", clock(entry.get("activated"))), ("number", entry.get("services")), ("", entry.get("note", ""))])
@@ -198,6 +204,7 @@ def page(host: str, document: dict[str, Any], failed: list[dict[str, str]]) -> s
             '<div class="facts">',
             *(f'<div class="box"><b>{text(value)}</b><span class="soft">{text(name)}</span></div>' for value, name in facts),
             "</div>",
+            *([_table("Refused by a limit", "Limit|Refused|Last client|Last seen", limits, "")] if limits else []),
             *([_table("Warnings", "Name|Side|What", warned, "")] if warned else []),
             _table("Skipped", "Service|Side|Instance|Address|Why", refused, "Nothing is skipped."),
             _table("Served", "Service|Reached as|Versions|Instance|Weight|Share|Health", _services(document), "Nothing is served."),

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .certificate import expiry
-from .foreign import NOTHING, Foreign
+from .foreign import NAMES, NOTHING, SHARED, Foreign
 from .nginxconf import (
+    WILDCARDS,
     Document,
     LeftOut,
     Listener,
@@ -20,6 +21,7 @@ from .nginxconf import (
     upstreams,
     with_certificates,
     without_listeners,
+    without_places,
     without_upstreams,
 )
 from .page import POLICY
@@ -78,8 +80,8 @@ MAIN = """\
 """
 
 # A server that is down is never connected to: the answer is 502, at once.
-NOT_SERVED = """\
-# The operator's own {file} passes requests to this upstream, and no service has it now.
+STAND_IN = """\
+# The operator's own {file} passes requests to this {what} now.
 upstream {name} {{
     server 127.0.0.1:9 down;
 }}
@@ -137,6 +139,57 @@ class Rendered(NamedTuple):
     left_out: list[LeftOut]
     # Upstreams that only the operator's own files know.
     not_served: tuple[str, ...]
+    # Host names of theirs that have no address, each with its file.
+    unresolved: dict[str, str]
+
+
+def _without_itself(
+    documents: dict[str, Document],
+    left_out: dict[str, list[LeftOut]],
+    needed: set[Listener],
+    addresses: frozenset[str],
+) -> dict[str, dict[str, list[str]]]:
+    """Take the instances out that are this edge itself: one request would come back until all connections are used up.
+
+    Whoever registers an instance may know an address of the host that the description of the edge does not have."""
+    sockets = needed | {socket for document in documents.values() for socket in listeners(document)}
+
+    def is_this_edge(address: str, port: int) -> bool:
+        own = address in addresses or address.startswith("127.")
+        wildcard = WILDCARDS[":" in address]
+        return own and not sockets.isdisjoint((Listener("tcp", address, port), Listener("tcp", wildcard, port)))
+
+    found = {}
+    for side, document in documents.items():
+        text, found[side], emptied = without_places(document, is_this_edge)
+        if found[side]:
+            documents[side] = Document(text)
+        if emptied:
+            text, lost = without_upstreams(documents[side], dict.fromkeys(emptied, "every instance is this edge itself"))
+            documents[side] = Document(text)
+            left_out[side] = [*left_out.get(side, []), *lost]
+    return found
+
+
+def _warnings(foreign: Foreign, not_served: dict[str, str], kept_off: dict[str, str]) -> list[dict[str, str]]:
+    """Return the warnings about the operator's own files."""
+    texts = [
+        {name: f"{file} passes requests to upstream {name}, which no service has now: they get 502" for name, file in not_served.items()},
+        {name: f"{file} passes requests to {name}, which has no address now: they get 502; {NAMES}" for name, file in foreign.unresolved.items()},
+        {name: f"the operator's own {file} has an upstream {name}, which requests to it get instead of the service's" for name, file in kept_off.items()},
+        {
+            name: f"{file} passes requests to upstream {name}, whose connections serve one client after the other: "
+            f"use {name.removesuffix(SHARED)}, or a login of the connection can reach another client"
+            for name, file in sorted(foreign.passed.items())
+            if name.endswith(SHARED)
+        },
+    ]
+    named = [(name, reason) for reasons in texts for name, reason in reasons.items()]
+    named += [
+        (name, f"two servers have this host name at {place}, and nginx uses the one it reads first; reserved_host_names keeps a name for the operator")
+        for name, place in foreign.doubled
+    ]
+    return [{"kind": "warning", "side": "http", "service": name, "reason": reason} for name, reason in named]
 
 
 def render(
@@ -148,6 +201,7 @@ def render(
     places: Places,
     status_address: str = "",
     foreign: Foreign = NOTHING,
+    own_addresses: frozenset[str] = frozenset(),
 ) -> Rendered:
     """The tree of a generation, without the servers whose socket can't be had (by side; the status server's own is "status"), and with what the
     operator's own files need of it. Certificates are part of it: they change and go back with it."""
@@ -158,6 +212,8 @@ def render(
         if unusable.get(side):
             text, left_out[side] = without_listeners(document, unusable[side])
             documents[side] = Document(text)
+    status = management(status_port, status_address)[1]
+    looped = _without_itself(documents, left_out, wanted.needed(status_port) | ({status} if status else set()), own_addresses)
     taken = {
         name: f"the operator's own {foreign.defined[name]} has an upstream {name}; give it another name"
         for name in upstreams(documents["http"]) & foreign.defined.keys()
@@ -166,6 +222,7 @@ def render(
         text, lost = without_upstreams(documents["http"], taken)
         documents["http"] = Document(text)
         left_out["http"] = [*left_out.get("http", []), *lost]
+    kept_off = {name: foreign.defined[name] for name in sorted(taken.keys() - {one.upstream for one in left_out.get("http", [])})}
     http, stream = documents["http"], documents["tcp"]
     not_served = {name: file for name, file in sorted(foreign.passed.items()) if name not in upstreams(http) and name not in foreign.defined}
     used = {name: source.certificates[name] for name in certificates(http, places)}
@@ -174,26 +231,15 @@ def render(
         left_out.setdefault("http", []).append(LeftOut("status page", socket, unusable["status"][socket], (), ""))
         place, socket = "", None
     listen = "\n".join(f"    listen {one} default_server;" for one in (f"127.0.0.1:{status_port}", place) if one)
-    report = build_report(generation, {"http": source.http, "tcp": source.stream}, left_out)
-    report["warnings"] += [
-        {"kind": "warning", "side": "http", "service": name, "reason": f"{file} passes requests to upstream {name}, which no service has now: they get 502"}
-        for name, file in not_served.items()
-    ]
-    report["warnings"] += [
-        {
-            "kind": "warning",
-            "side": "http",
-            "service": name,
-            "reason": f"two servers have this host name at {place}, and nginx uses the one it reads first; reserved_host_names keeps a name for the operator",
-        }
-        for name, place in foreign.doubled
-    ]
+    report = build_report(generation, {"http": source.http, "tcp": source.stream}, left_out, looped)
+    report["warnings"] += _warnings(foreign, not_served, kept_off)
     report["certificates"] = {name[: -len(".pem")]: expiry(text) for name, text in used.items()}
     files = {
         "main/edge.conf": MAIN.format(base=source.base_main, tree=tree),
         "http/00-base.conf": source.base_http,
         "http/10-status.conf": STATUS.format(listen=listen, policy=POLICY, generation=generation, state_dir=state_dir, tree=tree)
-        + "".join(NOT_SERVED.format(name=name, file=file) for name, file in not_served.items()),
+        + "".join(STAND_IN.format(name=name, file=file, what="upstream, and no service has it") for name, file in not_served.items())
+        + "".join(STAND_IN.format(name=name, file=file, what="name, which has no address") for name, file in foreign.unresolved.items()),
         EDGE_HTTP: with_certificates(http, places, f"{tree}/{CERTIFICATES}"),
         **{f"{CERTIFICATES}/{name}": text for name, text in used.items()},
         EDGE_STREAM: stream.text,
@@ -202,4 +248,4 @@ def render(
         "report.json": as_lines(report),
     }
     sockets = listeners(http) | wanted.needed(status_port) | listeners(stream) | ({socket} if socket else set())
-    return Rendered(files, sockets, [one for side in left_out.values() for one in side], tuple(not_served))
+    return Rendered(files, sockets, [one for side in left_out.values() for one in side], tuple(not_served), foreign.unresolved)

@@ -73,14 +73,38 @@ def _lost(side: str, entry: dict[str, Any], left_out: list[LeftOut]) -> LeftOut 
     return None
 
 
-def build_report(generation: str, texts: dict[str, str], left_out: dict[str, list[LeftOut]]) -> dict[str, Any]:
+def _without_itself(entry: dict[str, Any], looped: dict[str, list[str]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a served service without the instances that are the edge itself, and these as skipped."""
+    upstream = str(entry.get("upstream"))
+    skipped, changed = [], dict(entry)
+    for name, key, count in ((upstream, "servers", "instances"), (f"{upstream}.canary", "canary_servers", "canaries")):
+        servers = entry.get(key) if isinstance(entry.get(key), dict) else {}
+        gone = [place for place in looped.get(name, []) if key == "servers" or place in servers]
+        if gone:
+            changed[key] = {place: weight for place, weight in servers.items() if place not in gone}
+            changed[count] = entry.get(count, 0) - len(gone)
+            skipped += gone
+    kept = {key: entry[key] for key in ("side", "scope", "service") if key in entry}
+    return changed, [{"kind": "skipped", **kept, "reason": f"instance {place} is this edge itself"} for place in dict.fromkeys(skipped)]
+
+
+def build_report(
+    generation: str,
+    texts: dict[str, str],
+    left_out: dict[str, list[LeftOut]],
+    looped: dict[str, dict[str, list[str]]] | None = None,
+) -> dict[str, Any]:
     """The machine-readable report beside a configuration. Holds nothing that changes when nothing changed."""
     kinds: dict[str, list[dict[str, Any]]] = {"served": [], "skipped": [], "warnings": [], "malformed": [], "other": []}
     for side, text in texts.items():
         gone = left_out.get(side, [])
+        loops = (looped or {}).get(side, {})
         told: set[LeftOut] = set()
         for shared in report_lines(text):
             entry = {"side": side, **shared}
+            if loops and entry["kind"] == "served":
+                entry, itself = _without_itself(entry, loops)
+                kinds["skipped"] += itself
             lost = _lost(side, entry, gone) if gone and entry["kind"] == "served" else None
             if lost:
                 told.add(lost)

@@ -28,6 +28,8 @@ def empty() -> dict[str, Any]:
         "foreign": [],
         "doubled_names": [],
         "foreign_upstreams": {"passed": {}, "defined": {}},
+        "foreign_files": [],
+        "unresolved": {},
         "last": None,
         "last_failure": None,
         "counters": dict.fromkeys(OUTCOMES, 0),
@@ -133,8 +135,8 @@ def status(state: dict[str, Any], report: dict[str, Any], serving: bool) -> dict
     }
 
 
-def metrics(state: dict[str, Any], report: dict[str, Any], serving: bool) -> str:
-    """The same for Prometheus."""
+def metrics(state: dict[str, Any], report: dict[str, Any], serving: bool, limited: dict[str, int]) -> str:
+    """The same for Prometheus. ``limited`` is what each limit refused."""
     last = state["last"] or {}
     good = state["history"][-1]["activated"] if state["history"] else 0
     lines: list[str] = []
@@ -160,6 +162,8 @@ def metrics(state: dict[str, Any], report: dict[str, Any], serving: bool) -> str
     ends = [(f'{{certificate="{name}"}}', end) for name, end in report.get("certificates", {}).items() if end is not None]
     if ends:
         add("certificate_expiry_timestamp_seconds", "gauge", "When a certificate of the live generation ends.", *ends)
+    refusals = ((f'{{limit="{limit}"}}', count) for limit, count in limited.items())
+    add("limited_total", "counter", "Requests and connections that a limit for one client refused, as far as they are logged.", *refusals)
     add("shrink_refused", "gauge", "1 while a change waits for --confirm-shrink.", ("", int(state["refused"] is not None)))
     add("held", "gauge", "1 while changes are held after --rollback.", ("", int(state["hold"] is not None)))
     return "\n".join(lines) + "\n"

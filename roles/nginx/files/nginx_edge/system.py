@@ -9,20 +9,22 @@ import errno
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import socket
 import stat
 import struct
+import threading
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from .nginxconf import ANY_IPV4, ANY_IPV6, Listener, Places, normal_ip, printable
+from .nginxconf import WILDCARDS, Listener, Places, normal_ip, printable
 
 LISTEN, UNCONNECTED = "0A", "07"
 NETLINK_SOCK_DIAG = 4
-WILDCARDS = (ANY_IPV4, ANY_IPV6)
+_LOCAL_IPV4 = re.compile(r"\|-- ([0-9.]+)\n +/32 host LOCAL")
 
 
 class Config(NamedTuple):
@@ -46,6 +48,8 @@ class Config(NamedTuple):
     max_staged_bytes: int = 32 * 1024 * 1024
     retry: float = 30
     staged_loopback: bool = False
+    # How long what the limits refuse is not seen.
+    watch: float = 10
     testing: bool = False
 
     @property
@@ -129,6 +133,18 @@ def read_text(path: str) -> str | None:
         return None
 
 
+def open_regular(path: str) -> BinaryIO | None:
+    """Open a file of a directory that others may write to; nothing when it is not a regular file or cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return None
+    return open(fd, "rb")
+
+
 def swap_link(link: str, target: str) -> None:
     """Let a link point elsewhere, atomically and durably."""
     temporary = f"{link}.new"
@@ -209,6 +225,37 @@ def read_staged(directory: str, name: str, limit: int) -> str | None:
     if "\0" in text:
         raise Trouble("staged", f"{where} holds a NUL byte, line {text.count(chr(10), 0, text.index(chr(0))) + 1}")
     return text
+
+
+def own_addresses() -> frozenset[str]:
+    """Return every address of this host now, whatever interface has it. Those of 127.0.0.0/8 are not listed one by one."""
+    found = {normal_ip(address) for address in _LOCAL_IPV4.findall(read_text("/proc/net/fib_trie") or "")}
+    for line in (read_text("/proc/net/if_inet6") or "").splitlines():
+        digits = line[:32]
+        found.add(normal_ip(":".join(digits[at : at + 4] for at in range(0, 32, 4))))
+    return frozenset(address for address in found if address)
+
+
+def has_address(name: str, timeout: float = 2.0) -> bool | None:
+    """Ask as nginx does whether a host name has an address; nothing when no name server says so in time, and it may have one."""
+    certain = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            answers.append(True)
+        except socket.gaierror as error:
+            if error.errno in certain:
+                answers.append(False)
+        except (OSError, UnicodeError):
+            pass
+
+    # Name servers that are away cost half a minute, for which every change would wait.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout)
+    return answers[0] if answers else None
 
 
 class Lock:

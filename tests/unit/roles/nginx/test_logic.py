@@ -10,14 +10,16 @@ import os
 import re
 import socket
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nginx_edge import state as states
 from nginx_edge import system
-from nginx_edge.check import explain, foreign_listeners, mirror
+from nginx_edge.check import explain, foreign_files, foreign_listeners, mirror
 from nginx_edge.cli import Pace
+from nginx_edge.foreign import no_address, passes_to, with_port
 from nginx_edge.nginxconf import Document, LeftOut, Listener, Places
 from nginx_edge.render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, Source, Wanted, render
 from nginx_edge.report import as_lines, build_report, dropped_too_many, report_lines, served
@@ -213,7 +215,7 @@ def test_a_strange_entry_of_what_was_seen_is_left_out(strange: dict[str, Any]) -
 def test_metrics_are_prometheus_text() -> None:
     state = states.empty()
     state.update(live="000003", history=[{"generation": "000003", "activated": 5.0}], last={"outcome": "failed", "time": 6.0, "duration_ms": 70})
-    text = states.metrics(state, {"served": [{"side": "http"}], "skipped": []}, True)
+    text = states.metrics(state, {"served": [{"side": "http"}], "skipped": []}, True, {"request_limit": 7, "rate_limit": 0})
     for line in ("nginx_edge_generation 3", "nginx_edge_up_to_date 0", "nginx_edge_last_duration_seconds 0.07", 'nginx_edge_services_served{side="http"} 1'):
         assert f"\n{line}\n" in text
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
@@ -326,6 +328,43 @@ def test_whose_file_is_broken(said: str, blame: str, sentence: str) -> None:
     assert found[0] == blame and sentence in found[1]
 
 
+def test_the_status_page_is_no_instance() -> None:
+    """On whatever port, and at the address of the management network as well."""
+    servers = ["192.0.2.5:9000", "[2001:db8::5]:9000", "127.0.0.1:9000", "192.0.2.6:9000", "192.0.2.5:9001"]
+    text = "".join(f"upstream u{number} {{\n    server {server};\n}}\n" for number, server in enumerate(servers))
+    for address, found in (("192.0.2.5", {0, 2}), ("2001:DB8::5", {1, 2}), ("", {2})):
+        own = frozenset({"192.0.2.5", "2001:db8::5", "127.0.0.1"})
+        tree = render(wanted(text), {}, "000001", "/s", 9000, Places(), address, own_addresses=own)
+        assert {number for number, server in enumerate(servers) if f"    server {server};" not in tree.files[EDGE_HTTP]} == found
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("duplicate listen options for 0.0.0.0:80", "take the options of the socket (reuseport, backlog= and the like) out of the other listen line"),
+        ('"underscores_in_headers" directive is duplicate', "leave it to that one by underscore_headers: false in the edge description (platform_edge)"),
+        ('"client_body_timeout" directive is duplicate', "leave it to that one by nginx_http_options: {client_body_timeout: ''}"),
+        ('"worker_shutdown_timeout" directive is duplicate', "leave it to that one by nginx_worker_shutdown_timeout: ''"),
+        ('"sendfile" directive is duplicate', "it is there twice in the operator's own files; take it out of one of them"),
+        ('"stream" directive is duplicate', "there can be one stream block, and the edge brings it; take the other one out"),
+        ('host not found in upstream "shop.service.consul"', "use http_NAME for a service of the edge, or a resolver and a variable"),
+    ],
+)
+def test_a_conflict_with_the_operators_file_has_a_remedy(tmp_path: Path, said: str, advice: str) -> None:
+    tree = tmp_path / "tree"
+    for name, text in (
+        ("main/edge.conf", "worker_shutdown_timeout 5s;\nstream { }\n"),
+        ("http/00-base.conf", "client_body_timeout 15s;\nserver { sendfile on; }\n"),
+        (EDGE_HTTP, "underscores_in_headers on;\n"),
+    ):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+    documents = {EDGE_HTTP: Document(""), EDGE_STREAM: Document("")}
+    blame, message = explain(f"nginx: [emerg] {said} in /opt/x.conf:3", Config(state_dir="/s"), str(tree), "/s/check", documents)
+    assert blame == "operator"
+    assert message.startswith(f"the operator's own file /opt/x.conf, line 3: {said}; ") and advice in message
+
+
 def test_mirror(tmp_path: Path) -> None:
     etc, copy = tmp_path / "etc", tmp_path / "copy"
     (etc / "conf.d").mkdir(parents=True)
@@ -345,11 +384,79 @@ def test_mirror(tmp_path: Path) -> None:
 
 def test_the_operators_sockets() -> None:
     dump = (
-        "# configuration file /etc/nginx/nginx.conf:\nhttp { server { listen 8080; } }\n# listen 1;\n"
+        "# configuration file /s/check/nginx.conf:\nhttp { server { listen 8080; } }\n# listen 1;\n"
         "# configuration file /s/trees/1/http/50-edge.conf:\nserver { listen 80; }\n"
         "# configuration file /etc/nginx/lua.conf:\ncontent_by_lua_block { x = '}\n"
     )
-    assert foreign_listeners(dump, "/s/trees/1") == {Listener("tcp", "0.0.0.0", 8080)}
+    files = foreign_files(dump, "/s/trees/1", "/s/check", "/etc/nginx")
+    assert list(files) == ["/etc/nginx/nginx.conf", "/etc/nginx/lua.conf"]
+    assert foreign_listeners(files.values()) == {Listener("tcp", "0.0.0.0", 8080)}
+
+
+# -- the operator's files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        ('the operator\'s own file /etc/x.conf, line 3: host not found in upstream "shop.service.consul"; do', ("shop.service.consul", "/etc/x.conf")),
+        ('the operator\'s own file /etc/x.conf, line 3: host not found in upstream "shop:8080"; do', ("", "")),
+        ('staged http.conf, line 3: host not found in upstream "shop.service.consul"; do', ("", "")),
+        ('the operator\'s own file /etc/x.conf, line 3: host not found in "shop" of the "listen" directive', ("", "")),
+    ],
+)
+def test_a_name_without_an_address(message: str, found: tuple[str, str]) -> None:
+    assert no_address(message) == found
+
+
+def test_a_name_with_a_port() -> None:
+    assert with_port('x, line 3: upstream "shop.service.consul" may not have port 8080') == "shop.service.consul"
+    assert with_port('x, line 3: host not found in upstream "shop"') == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("proxy_pass http://Shop.example;", True),
+        ("proxy_pass https://shop.example/app/;", True),
+        ("proxy_pass 'http://shop.example';", True),
+        ("proxy_pass http://shop.example.org;", False),
+        ("proxy_pass http://shop.example:80;", False),
+        ("# proxy_pass http://shop.example;\n", False),
+    ],
+)
+def test_whether_a_file_still_passes_requests_to_a_name(text: str, passes: bool) -> None:
+    assert passes_to(text, "shop.example") is passes
+
+
+@pytest.mark.parametrize(
+    ("answer", "known"),
+    [
+        ([("an address",)], True),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), False),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), None),
+        (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure in name resolution"), None),
+        (OSError(24, "Too many open files"), None),
+        (UnicodeError("label too long"), None),
+    ],
+)
+def test_only_a_certain_answer_makes_a_name_one_without_an_address(monkeypatch: pytest.MonkeyPatch, answer: Any, known: bool | None) -> None:
+    def ask(*_: object, **__: object) -> Any:
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    assert system.has_address("shop.example") is known
+
+
+def test_name_servers_that_are_away_keep_no_change_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: gone.wait(60))
+    try:
+        assert system.has_address("shop.example", timeout=0.05) is None
+    finally:
+        gone.set()
 
 
 # -- pace -------------------------------------------------------------------------------------------------------------------
