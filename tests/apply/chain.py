@@ -18,7 +18,7 @@ import typing as t
 from pathlib import Path
 
 import yaml
-from edge_rig import tool
+from edge_rig import http_options, tool
 
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_template
 from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
@@ -106,7 +106,7 @@ class Chain:
         assert text.count("/run/nginx-edge/apply.request") == 1
         request.write_text(text.replace("/run/nginx-edge/apply.request", str(self.pipe)))
         request.chmod(0o755)
-        options = "".join(f"{name} {value};\n" for name, value in defaults("nginx")["nginx_http_options"].items())
+        options = f"{http_options()}\n"
         (edge.base / "http.conf").write_text(options + (edge.base / "http.conf").read_text())
         self.edge_description = {
             "domain": DOMAIN,

@@ -188,12 +188,14 @@ class Rendered:
 
 def http_options() -> str:
     """The directives that the role writes into nginx's http block."""
-    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
-    return "\n".join(f"{name} {value};" for name, value in defaults["nginx_http_options"].items())
+    constants = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
+    return "\n".join(f"{name} {value};" for name, value in constants["__nginx_http_defaults"].items())
 
 
 class Nginx:
     """nginx with the rendered files, in a directory of its own."""
+
+    worker_processes, worker_connections = 2, 1024
 
     def __init__(self, binary: str, directory: Path) -> None:
         self.binary = binary

@@ -17,7 +17,8 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._edge import SCHE
 
 ROOT = Path(__file__).resolve().parents[4]
 PAGE = ROOT / "docs" / "edge_defaults.md"
-ROLE = ("nginx_http_options", "nginx_worker_connections", "nginx_worker_rlimit_nofile", "nginx_worker_shutdown_timeout")
+ROLE = ROOT / "roles" / "nginx"
+VARIABLES = ("nginx_worker_connections", "nginx_worker_rlimit_nofile", "nginx_worker_shutdown_timeout")
 # A list that is longer is in the guide.
 SHOWN = 4
 
@@ -41,11 +42,9 @@ def options(schema: tuple[Option, ...], prefix: str = "") -> t.Iterator[tuple[st
 def expected() -> dict[str, str]:
     """Every default of the filters, and those of the role that concern requests."""
     found = dict(options(SCHEMA))
-    defaults = yaml.safe_load((ROOT / "roles" / "nginx" / "defaults" / "main.yml").read_text())
-    for name in ROLE:
-        value = defaults[name]
-        inner = {f"{name}.{key}": entry for key, entry in value.items()} if isinstance(value, dict) else {name: value}
-        found.update({key: shown(entry) for key, entry in inner.items()})
+    defaults, constants = (yaml.safe_load((ROLE / place / "main.yml").read_text()) for place in ("defaults", "vars"))
+    found.update({name: shown(defaults[name]) for name in VARIABLES})
+    found.update({f"nginx_http_options.{name}": shown(value) for name, value in constants["__nginx_http_defaults"].items()})
     return found
 
 
@@ -77,5 +76,5 @@ def test_every_comparison_has_four_others_and_a_reason() -> None:
 def test_one_client_leaves_connections_to_others() -> None:
     """A request or a connection takes four of a worker's while the edge has certificates: client, two ends of a socket, instance."""
     defaults = {option.name: t.cast("int", option.default) for option in SCHEMA if option.name.endswith("_limit")}
-    role = yaml.safe_load((ROOT / "roles" / "nginx" / "defaults" / "main.yml").read_text())
+    role = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     assert 4 * (defaults["request_limit"] + defaults["connection_limit"]) <= 0.75 * role["nginx_worker_connections"]
