@@ -243,12 +243,14 @@ options:
       next_upstream_tries:
         description:
         - Instances that are tried for one request or connection, the first one included.
+        - On O(_input.tls_port) at least three, because an only instance is tried that often there.
         - From V(1) to V(100).
         type: int
         default: 3
       next_upstream_timeout:
         description:
         - Time after which no further instance is tried. Keeps a slow request from being repeated.
+        - On O(_input.tls_port) at least three times O(_input.connect_timeout).
         type: str
         default: 10s
       request_limit:
@@ -262,6 +264,8 @@ options:
       connection_limit:
         description:
         - Connections that one client address has open at once to TCP services and to the TLS port, all together; another one is closed. V(0) sets no limit.
+        - On the TLS port idle ones count, too, for as long as O(_input.tls.keepalive_timeout). C(nginx-edge-apply --status), the status page and the metrics
+          show when a limit refuses clients.
         - From V(0) to V(1000000).
         type: int
         default: 2000
@@ -546,6 +550,13 @@ options:
             - From V(0) to V(63072000).
             type: int
             default: 0
+          keepalive_timeout:
+            description:
+            - How long a client's connection over HTTPS may be idle before the edge closes it.
+            - 'Shorter than nginx''s 75 seconds, because such a connection counts for O(_input.connection_limit) and takes three of a worker''s: with a
+              limit of 2000 and 20 seconds, 100 browsers behind one address may come anew every second.'
+            type: str
+            default: 20s
           certificate_directory:
             description:
             - Directory of the certificates on the edge node.

@@ -222,6 +222,18 @@ _TLS = (
         minimum=0,
         maximum=63072000,
     ),
+    Option(
+        "keepalive_timeout",
+        "duration",
+        (
+            "How long a client's connection over HTTPS may be idle before the edge closes it.",
+            (
+                "Shorter than nginx's 75 seconds, because such a connection counts for O(_input.connection_limit) and takes three of a worker's: "
+                "with a limit of 2000 and 20 seconds, 100 browsers behind one address may come anew every second."
+            ),
+        ),
+        default="20s",
+    ),
     Option("certificate_directory", "directory", ("Directory of the certificates on the edge node.",), default="/etc/nginx-edge/tls"),
     Option(
         "socket_directory",
@@ -514,12 +526,23 @@ SCHEMA: tuple[Option, ...] = (
         choices=RETRY_CONDITIONS,
     ),
     Option(
-        "next_upstream_tries", "int", ("Instances that are tried for one request or connection, the first one included.",), default=3, minimum=1, maximum=100
+        "next_upstream_tries",
+        "int",
+        (
+            "Instances that are tried for one request or connection, the first one included.",
+            "On O(_input.tls_port) at least three, because an only instance is tried that often there.",
+        ),
+        default=3,
+        minimum=1,
+        maximum=100,
     ),
     Option(
         "next_upstream_timeout",
         "duration",
-        ("Time after which no further instance is tried. Keeps a slow request from being repeated.",),
+        (
+            "Time after which no further instance is tried. Keeps a slow request from being repeated.",
+            "On O(_input.tls_port) at least three times O(_input.connect_timeout).",
+        ),
         default="10s",
     ),
     Option(
@@ -543,6 +566,10 @@ SCHEMA: tuple[Option, ...] = (
             (
                 "Connections that one client address has open at once to TCP services and to the TLS port, all together; "
                 "another one is closed. V(0) sets no limit."
+            ),
+            (
+                "On the TLS port idle ones count, too, for as long as O(_input.tls.keepalive_timeout). "
+                "C(nginx-edge-apply --status), the status page and the metrics show when a limit refuses clients."
             ),
         ),
         default=2000,
@@ -801,6 +828,15 @@ def _network(value: t.Any) -> str:
 def size_in_bytes(text: str) -> int:
     """Return the number of bytes that a checked size means."""
     return int(text.rstrip("kKmMgG")) << {"k": 10, "m": 20, "g": 30}.get(text[-1].lower(), 0)
+
+
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def in_milliseconds(text: str) -> int:
+    """Return the number of milliseconds that a checked duration means."""
+    number = text.rstrip("smhd")
+    return int(number) * _MILLISECONDS[text[len(number) :]]
 
 
 def _size(option: Option, value: t.Any) -> str:

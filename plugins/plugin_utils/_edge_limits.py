@@ -57,6 +57,25 @@ _RATE = """\
     limit_req_status 429;"""
 
 
+# For the access logs: which limit refused a request or connection.
+_HTTP_LIMITED = """\
+map "$limit_conn_status $limit_req_status" $edge_limited_by {
+    default "";
+    "~^REJECTED " request_limit;
+    "~ REJECTED$" rate_limit;
+}"""
+_TCP_LIMITED = """\
+map $limit_conn_status $edge_limited_by {
+    default "";
+    REJECTED connection_limit;
+}"""
+
+
+def limited_by(side: str) -> str:
+    """Return the map for the field of an access log that names the limit which refused a request or connection."""
+    return _HTTP_LIMITED if side == "http" else _TCP_LIMITED
+
+
 def _counted(settings: dict[str, t.Any], *, behind_proxy: bool) -> str:
     """Return the maps that lead to $edge_limited, the client that a limit counts for, or nothing when none does."""
     networks = dict.fromkeys((*settings["trusted_proxies"], *settings["unlimited_networks"]))

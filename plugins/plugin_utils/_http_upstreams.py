@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ._edge import OWN_HEADERS, check_edge, size_in_bytes
-from ._edge_limits import http_limits, http_zones
+from ._edge_limits import http_limits, http_zones, limited_by
 from ._gotemplate import (
     FALSE,
     FOREIGN,
@@ -106,6 +107,7 @@ server {
     server_name edge-unknown.invalid;
     ssl_certificate @FILE@;
     ssl_certificate_key @FILE@;
+@IDLE@
 @PROFILE@
     ssl_prefer_server_ciphers off;
     ssl_session_cache shared:edge_tls:10m;
@@ -131,7 +133,8 @@ _PROFILES = {
     "modern": "    ssl_protocols TLSv1.3;",
 }
 
-# Before nginx 1.19.7, HTTP/2 has limits of its own for the headers of requests; these are those of the role for HTTP/1.1.
+# Before nginx 1.19.7, HTTP/2 has limits of its own for the headers of requests and for idle connections; the former are those of the
+# role for HTTP/1.1.
 _HTTP2 = {
     "directive": "    http2 on;",
     "legacy": "    http2_max_field_size 64k;\n    http2_max_header_size 256k;",
@@ -192,25 +195,44 @@ map $proxy_protocol_addr $edge_peer {
     default $proxy_protocol_addr;
     "" $realip_remote_addr;
 }"""
-_REAL_IP_MAP = """\
-map "$edge_trusted_proxy $http_x_forwarded_for" $edge_real_ip {
-    default $remote_addr;
-    "~^1 (?:.*[, ])?(?<edge_last_forwarded>[0-9A-Fa-f.:]+) *$" $edge_last_forwarded;
+# The addresses of the header from its end: as long as one is a trusted proxy's, the one in front of it is looked at.
+_ADDRESS = r"\[?(?<@NAME@>[0-9]+(?:\.[0-9]+){3}|[0-9A-Fa-f:]+:[0-9A-Fa-f:.]*)\]?(?::[0-9]+)?"
+_HOP = r"""
+map "@TRUSTED@ $http_x_forwarded_for" $edge_hop_@NUMBER@ {
+    default "";
+    "~^1 (?:.*[, ])?@ADDRESS@@BEHIND@[, ]*$" $edge_hop_@NUMBER@_address;
+}
+geo $edge_hop_@NUMBER@ $edge_hop_@NUMBER@_trusted {
+    default 0;
+@NETWORKS@
 }"""
+_REAL_IP_MAP = """@HOPS@
+map "@ADDRESSES@" $edge_real_ip {
+    default $remote_addr;
+    "~(?<edge_last_hop>[^ ]+) *$" $edge_last_hop;
+}"""
+# More proxies in a row than a site has.
+HOPS = 5
 _REAL_IP_OF_TLS = """\
     set_real_ip_from unix:;
     real_ip_header proxy_protocol;"""
 
+# The upstream that the report names, whichever of the two pools it was.
+_PROXIED = """\
+map $proxy_host $edge_proxied {
+    default $proxy_host;
+    "~^(?<edge_unshared>.+)@POOL@$" $edge_unshared;
+}"""
 _LOG_JSON = """\
 log_format edge_http escape=json
-    '{"time":"$time_iso8601","client":"$remote_addr","host":"$host","service":"$edge_service","upstream":"$proxy_host",'
+    '{"time":"$time_iso8601","client":"$remote_addr","limited":"$edge_limited_by","host":"$host","service":"$edge_service","upstream":"$edge_proxied",'
     '"instance":"$upstream_addr","upstream_status":"$upstream_status","connect_time":"$upstream_connect_time",'
     '"header_time":"$upstream_header_time","response_time":"$upstream_response_time","request_time":"$request_time",'
     '"status":"$status","bytes":"$body_bytes_sent","method":"$request_method","uri":"$request_uri","protocol":"$server_protocol",@TLS@'
     '"request_id":"$edge_request_id","login":"$edge_login","agent":"$http_user_agent"}';"""
 _LOG_TEXT = """\
 log_format edge_http
-    '$time_iso8601 client=$remote_addr host=$host service=$edge_service upstream=$proxy_host instance="$upstream_addr" '
+    '$time_iso8601 client=$remote_addr limited=$edge_limited_by host=$host service=$edge_service upstream=$edge_proxied instance="$upstream_addr" '
     'upstream_status="$upstream_status" connect_time="$upstream_connect_time" header_time="$upstream_header_time" '
     'response_time="$upstream_response_time" request_time=$request_time status=$status bytes=$body_bytes_sent '
     'request="$request"@TLS@ request_id=$edge_request_id login=$edge_login agent="$http_user_agent"';"""
@@ -313,6 +335,8 @@ _SERVICES = r"""
       "upstream" (printf "@PREFIX@http_%s" $label) "instances" (len $stable) "servers" $shown }}
 {{- if $versions }}{{ $_ := sprig_set $report "versions" $versions }}{{ end }}
 {{- if $unshared }}{{ $_ := sprig_set $report "keepalive" false }}{{ end }}
+{{- $shared := "@SHARED@" }}{{ if $unshared }}{{ $shared = "" }}{{ end }}
+{{- $pools := sprig_list "" }}{{ if $shared }}{{ $pools = sprig_list "" $shared }}{{ end }}
 @HTTPS_REPORT@
 @WARNS@
 {{- if $canary }}
@@ -326,24 +350,45 @@ _SERVICES = r"""
 {{- end }}
 @SPARE_REPORT@
 #! {{ toJSON $report }}
-upstream @PREFIX@http_{{ $label }} {
-    zone @PREFIX@http_{{ $label }} @ZONE@;
+{{- range $pool := $pools }}
+upstream @PREFIX@http_{{ $label }}{{ $pool }} {
+{{- if eq $pool $shared }}
+    zone @PREFIX@http_{{ $label }}{{ $pool }} @ZONE@;
+{{- end }}
 @STABLE@
 @SPARE_SERVERS@
 @KEEPALIVE@
 }
 {{- if $canary }}
-upstream @PREFIX@http_{{ $label }}.canary {
-    zone @PREFIX@http_{{ $label }}.canary @ZONE_CANARY@;
+upstream @PREFIX@http_{{ $label }}.canary{{ $pool }} {
+{{- if eq $pool $shared }}
+    zone @PREFIX@http_{{ $label }}.canary{{ $pool }} @ZONE_CANARY@;
+{{- end }}
 @CANARY@
 @BACKUP@
 @SPARE_SERVERS@
 @KEEPALIVE@
 }
 {{- end }}
+{{- end }}
 @SERVERS@
 {{- end }}
 {{- end }}
+{{- end }}"""
+
+# A service has two upstreams of the same servers. Servers of the operator pass requests to http_NAME, which never uses a connection
+# again, whatever they write into their headers: a login of the connection cannot reach another client. The edge's own servers, which
+# keep logins apart, pass them to http_NAME.shared.
+POOL = ".shared"
+# Newer versions of nginx keep connections where nothing is said about it, and older ones know no other way to say no.
+_NOT_SHARED = "    keepalive_requests 1;"
+_SHARED = """\
+{{- if $pool }}
+    keepalive @KEEPALIVE@;
+    keepalive_timeout @KEEPALIVE_TIMEOUT@;
+    keepalive_requests @KEEPALIVE_REQUESTS@;
+{{- else }}
+@NOT_SHARED@
 {{- end }}"""
 
 # Instances of another data centre for the time when none here answers: nginx's word for such a server is "backup". They take no part in a gray release.
@@ -381,13 +426,13 @@ server {
     client_max_body_size @CLIENT_MAX_BODY_SIZE@;
 @LIMITS@
 {{- if $canary }}
-    set $edge_upstream "@PREFIX@http_{{ $label }}";
+    set $edge_upstream "@PREFIX@http_{{ $label }}{{ $shared }}";
     if ($edge_canary_{{ $share }}) {
-        set $edge_upstream "@PREFIX@http_{{ $label }}.canary";
+        set $edge_upstream "@PREFIX@http_{{ $label }}.canary{{ $shared }}";
     }
 {{- end }}
     location / {
-        proxy_pass http://{{ if $canary }}$edge_upstream{{ else }}@PREFIX@http_{{ $label }}{{ end }};
+        proxy_pass http://{{ if $canary }}$edge_upstream{{ else }}@PREFIX@http_{{ $label }}{{ $shared }}{{ end }};
         proxy_http_version 1.1;
         proxy_set_header Host $edge_host;
         proxy_set_header Connection $edge_connection{{ if $unshared }}_unshared{{ end }};
@@ -420,12 +465,21 @@ server {
     access_log @ACCESS_LOG@;
     return 308 https://{{ $label }}.@DOMAIN@@PORT@$request_uri;
 }"""
-_HTTP_AND_HTTPS = r"""
+_REDIRECT_OR_PLAIN = r"""
 {{- if and $certificate (eq $https "redirect") }}
 @REDIRECT@
 {{- else }}
 @PLAIN@
-{{- end }}
+{{- end }}"""
+# Where a trusted proxy has ended TLS already, a redirect would lead back here: such a request is served.
+_REDIRECT_IN_PLAIN = r"""
+{{- if and $certificate (eq $https "redirect") }}
+    if ($edge_forwarded_proto = http) {
+        return 308 https://{{ $label }}.@DOMAIN@@PORT@$request_uri;
+    }
+{{- end }}"""
+_HTTP_AND_HTTPS = r"""
+@HTTP@
 {{- if $certificate }}
 @TLS@
 {{- end }}"""
@@ -533,18 +587,36 @@ def _buffers(settings: dict[str, t.Any]) -> str:
     return fill(_BUFFERS, size=size, each=each, busy=max(size, each))
 
 
+def _real_ip_map(networks: str) -> str:
+    """Return the maps that lead to the client's address where nginx ends TLS: the one that its own module finds elsewhere."""
+    hops = [
+        fill(
+            _HOP,
+            trusted="$edge_trusted_proxy" if number == 1 else f"$edge_hop_{number - 1}_trusted",
+            number=number,
+            address=fill(_ADDRESS, name=f"edge_hop_{number}_address"),
+            behind=f"(?:[, ]+[^, ]+){{{number - 1}}}" if number > 1 else "",
+            networks=networks,
+        )
+        for number in range(1, HOPS + 1)
+    ]
+    addresses = " ".join(f"$edge_hop_{number}" for number in range(1, HOPS + 1))
+    return fill(_REAL_IP_MAP, hops="".join(hops), addresses=addresses)
+
+
 def _forwarded(settings: dict[str, t.Any]) -> tuple[str, str]:
     """The maps for the forwarded headers, and what each server without TLS needs for them."""
     proxies = settings["trusted_proxies"]
     if not proxies:
         return _FORWARDED_NONE, ""
     ended = bool(settings["tls"]["certificates"])
+    networks = "\n".join(f"    {network} 1;" for network in proxies)
     maps = fill(
         _FORWARDED_TRUSTED,
-        networks="\n".join(f"    {network} 1;" for network in proxies),
+        networks=networks,
         peer="$edge_peer" if ended else "$realip_remote_addr",
         peer_map=_PEER_MAP if ended else "",
-        real_ip_map=_REAL_IP_MAP if ended else "",
+        real_ip_map=_real_ip_map(networks) if ended else "",
         kept="\n".join(fill(_KEPT, header=_variable(header)) for header in settings["cleared_headers"]),
     )
     lines = [f"    set_real_ip_from {network};" for network in proxies]
@@ -557,8 +629,10 @@ def _log_format(settings: dict[str, t.Any]) -> str:
     if settings["http_access_log"] == "off":
         return ""
     if settings["log_format"] == "json":
-        return fill(_LOG_JSON, tls='"tls":"$ssl_protocol",' if ended else "")
-    return fill(_LOG_TEXT, tls=" tls=$ssl_protocol" if ended else "")
+        form = fill(_LOG_JSON, tls='"tls":"$ssl_protocol",' if ended else "")
+    else:
+        form = fill(_LOG_TEXT, tls=" tls=$ssl_protocol" if ended else "")
+    return "\n".join([fill(_PROXIED, pool=re.escape(POOL)), limited_by("http"), form])
 
 
 def _access_log(settings: dict[str, t.Any]) -> str:
@@ -568,6 +642,14 @@ def _access_log(settings: dict[str, t.Any]) -> str:
 
 def _listen(scope: Scope) -> str:
     return "\n".join(f"    listen {address}{scope.http_port};" for address in scope.listen)
+
+
+def _idle(tls: dict[str, t.Any]) -> str:
+    """Return how long a connection over TLS may be idle. It takes three of a worker's, and counts for the limit of its client."""
+    lines = [f"    keepalive_timeout {tls['keepalive_timeout']};"]
+    if tls["http2"] == "legacy":
+        lines.append(f"    http2_idle_timeout {tls['keepalive_timeout']};")
+    return "\n".join(lines)
 
 
 def _certificates(settings: dict[str, t.Any]) -> list[str]:
@@ -581,6 +663,7 @@ def _certificates(settings: dict[str, t.Any]) -> list[str]:
             file=f"{tls['certificate_directory']}/{certificate['name']}.pem",
             listen_more=" http2" if tls["http2"] in ("listen", "legacy") else "",
             http2=_HTTP2.get(tls["http2"], ""),
+            idle=_idle(tls),
             profile=_PROFILES[tls["profile"]],
             access_log=_access_log(settings),
             real_ip=_REAL_IP_OF_TLS,
@@ -612,24 +695,33 @@ def _servers(settings: dict[str, t.Any], scope: Scope, real_ip: str) -> dict[str
         "buffers": _buffers(settings),
         **answered,
     }
-    server = fill(_SERVER, listen=listen, more=real_ip, real_ip="$remote_addr", hide="", **proxied)
-    no_instance = fill(_NO_INSTANCE, listen=listen, more="", **answered)
-    if scope.skip or not tls["certificates"]:
-        return {"servers": server, "no_instance": no_instance}
-    over_tls = f"    listen {tls_socket(settings, '{{ $certificate }}')} ssl{' http2' if tls['http2'] in ('listen', 'legacy') else ''} proxy_protocol;"
+    ends_tls = bool(tls["certificates"]) and not scope.skip
+    port = "" if settings["tls_port"] == 443 else f":{settings['tls_port']}"
+    if ends_tls and settings["trusted_proxies"]:
+        real_ip += "\n" + fill(_REDIRECT_IN_PLAIN, domain=scope.domain, port=port)
+    plain = {
+        "servers": fill(_SERVER, listen=listen, more=real_ip, real_ip="$remote_addr", hide="", **proxied),
+        "no_instance": fill(_NO_INSTANCE, listen=listen, more=real_ip, **answered),
+    }
+    if not ends_tls:
+        return plain
+    http2 = " http2" if tls["http2"] in ("listen", "legacy") else ""
+    over_tls = f"    listen {tls_socket(settings, '{{ $certificate }}')} ssl{http2} proxy_protocol;"
     if tls["http2"] == "directive":
         over_tls += "\n    http2 on;"
-    more, hide = _REAL_IP_OF_TLS, ""
+    more, hide = f"{_REAL_IP_OF_TLS}\n{_idle(tls)}", ""
     if tls["hsts_max_age"]:
         more += f'\n    add_header Strict-Transport-Security "max-age={tls["hsts_max_age"]}" always;'
         hide = "        proxy_hide_header Strict-Transport-Security;"
     client = "$edge_real_ip" if settings["trusted_proxies"] else "$remote_addr"
-    redirect = fill(_REDIRECT, listen=listen, port="" if settings["tls_port"] == 443 else f":{settings['tls_port']}", **common)
-    both = {
-        "servers": (server, fill(_SERVER, listen=over_tls, more=more, real_ip=client, hide=hide, **proxied)),
-        "no_instance": (no_instance, fill(_NO_INSTANCE, listen=over_tls, more=more, **answered)),
+    ended = {
+        "servers": fill(_SERVER, listen=over_tls, more=more, real_ip=client, hide=hide, **proxied),
+        "no_instance": fill(_NO_INSTANCE, listen=over_tls, more=more, **answered),
     }
-    return {name: fill(_HTTP_AND_HTTPS, redirect=redirect, plain=plain, tls=ended) for name, (plain, ended) in both.items()}
+    if not settings["trusted_proxies"]:
+        redirect = fill(_REDIRECT, listen=listen, port=port, **common)
+        plain = {name: fill(_REDIRECT_OR_PLAIN, redirect=redirect, plain=text) for name, text in plain.items()}
+    return {name: fill(_HTTP_AND_HTTPS, http=text, tls=ended[name]) for name, text in plain.items()}
 
 
 def _https(settings: dict[str, t.Any], scope: Scope) -> dict[str, str]:
@@ -644,11 +736,9 @@ def _https(settings: dict[str, t.Any], scope: Scope) -> dict[str, str]:
 
 def _services(settings: dict[str, t.Any], scope: Scope, tag: str, real_ip: str) -> str:
     """All services of one scope."""
-    keepalive = ""
+    keepalive = _NOT_SHARED
     if settings["keepalive"]:
-        names = ("keepalive", "keepalive_timeout", "keepalive_requests")
-        lines = "\n".join(f"    {name} {settings[name]};" for name in names)
-        keepalive = f"{{{{- if not $unshared }}}}\n{lines}\n{{{{- end }}}}"
+        keepalive = fill(_SHARED, not_shared=_NOT_SHARED, **{name: settings[name] for name in ("keepalive", "keepalive_timeout", "keepalive_requests")})
     unshared = " ".join(go_string(name.lower()) for name in settings["unshared_services"])
     begin, end = each_instance(settings, tag, "$instance := ")
     return fill(
@@ -687,6 +777,7 @@ def _services(settings: dict[str, t.Any], scope: Scope, tag: str, real_ip: str) 
         percent=go_string(PERCENT),
         share=settings["canary"]["share"],
         keepalive=keepalive,
+        shared=POOL if settings["keepalive"] else "",
         unshared=f"eq ($name | toLower) {unshared}" if unshared else "false",
         **_servers(settings, scope, real_ip),
         **_https(settings, scope),

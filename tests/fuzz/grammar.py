@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 LABEL = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?"
 NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
-UPSTREAM = rf"(?:http_{LABEL}(?:\.canary)?|tcp_{LABEL}\.[1-9][0-9]{{0,4}}|tls_{LABEL})"
+UPSTREAM = rf"(?:http_{LABEL}(?:\.canary)?(?:\.shared)?|tcp_{LABEL}\.[1-9][0-9]{{0,4}}|tls_{LABEL})"
 SERVER = r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9a-f:]{2,39}\]):[1-9][0-9]{0,4}"
 LISTEN = r"(?:[0-9.]+:)?[1-9][0-9]{0,4}"
 TIME = r"[1-9][0-9]*(?:ms|s|m|h|d)"

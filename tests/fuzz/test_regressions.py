@@ -248,7 +248,7 @@ SABOTAGE: dict[str, t.Callable[[str], str]] = {
     "canaries are nobody": instead("$group = $canary", "$group = $stable"),
     "a share of its own is forgotten": instead("$asked = parseInt .", "$asked = 101"),
     "a place is used twice": instead("index $stable $server", "false"),
-    "a line that has no place there": instead("    zone http_{{ $label }} ", "    # {{ $name }}\n    zone http_{{ $label }} "),
+    "a line that has no place there": instead("    zone http_{{ $label }}{{ $pool }} ", "    # {{ $name }}\n    zone http_{{ $label }}{{ $pool }} "),
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import typing as t
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, free_port, tool
+from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, Tls, free_port, tool
 
 from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
 from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
@@ -85,3 +86,11 @@ def edge(render: t.Callable[..., Rendered], nginx: Nginx) -> t.Callable[..., int
         return port
 
     return run
+
+
+@pytest.fixture
+def tls(edge: t.Callable[..., int], nginx: Nginx) -> t.Iterator[Tls]:
+    """An edge that ends TLS, not yet started. The path of a unix socket is short, and so its directory is not pytest's."""
+    with tempfile.TemporaryDirectory(prefix="edge-", dir="/tmp") as directory:
+        yield Tls(edge, Path(directory), "directive" if nginx.version >= (1, 25, 1) else "listen")
+        nginx.stop()

@@ -217,8 +217,8 @@ class Nginx:
         path.write_text(
             (f"load_module {self.module};\n" if self.module else "")
             + ("user root;\n" if os.geteuid() == 0 else "")
-            + f"daemon off;\nworker_processes 2;\npid {self.directory}/nginx.pid;\nerror_log {self.directory}/error.log info;\n"
-            + "events { worker_connections 1024; }\n"
+            + f"daemon off;\nworker_processes {self.worker_processes};\npid {self.directory}/nginx.pid;\nerror_log {self.directory}/error.log info;\n"
+            + f"events {{ worker_connections {self.worker_connections}; }}\n"
             + f"http {{\n{temp}\n{http_options()}\nvariables_hash_max_size 4096;\n"
             + f"include {self.directory}/http.conf;\n}}\nstream {{\ninclude {self.directory}/stream.conf;\n}}\n"
         )
@@ -325,6 +325,54 @@ def make_certificate(path: Path, *hosts: str) -> Path:
     subprocess.run(request, check=True, capture_output=True, timeout=30)
     path.write_text(path.read_text() + key.read_text())
     return path
+
+
+# Where the TLS clients of these tests come from: not where nginx itself comes from.
+CLIENT = "127.0.0.7"
+
+
+class Tls:
+    """An edge that ends TLS with one certificate for every name and one for ``shop``, and clients of it."""
+
+    def __init__(self, edge: t.Callable[..., int], directory: Path, http2: str) -> None:
+        self._edge, self.directory, self.http2, self.port, self.http_port = edge, directory, http2, free_port(), 0
+        (directory / "s").mkdir()
+        self.every = make_certificate(directory / "every.pem", f"*.{DOMAIN}")
+        self.shop = make_certificate(directory / "shop.pem", f"shop.{DOMAIN}")
+        self.certificates = [{"name": "every"}, {"name": "shop", "host_names": [f"shop.{DOMAIN}"]}]
+
+    def options(self, **more: t.Any) -> dict[str, t.Any]:
+        """The part ``tls`` of the description."""
+        at = {"certificate_directory": str(self.directory), "socket_directory": str(self.directory / "s")}
+        return {"certificates": self.certificates, "http2": self.http2, **at, **more}
+
+    def start(self, options: dict[str, t.Any] | None = None, **more: t.Any) -> None:
+        """Render, and serve."""
+        self.http_port = self._edge([self.port], tls_port=self.port, tls=self.options(**(options or {})), **more)
+
+    def connect(
+        self, name: str, trust: Path | None = None, *, alpn: t.Sequence[str] = (), version: ssl.TLSVersion | None = None, source: str = CLIENT
+    ) -> ssl.SSLSocket:
+        """A connection whose certificate was verified for the name."""
+        context = ssl.create_default_context(cafile=str(trust or self.every))
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        if version:
+            context.minimum_version = context.maximum_version = version
+            if version < ssl.TLSVersion.TLSv1_2:
+                context.set_ciphers("ALL:@SECLEVEL=0")
+        return context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), 10, (source, 0)), server_hostname=f"{name}.{DOMAIN}")
+
+    def get(
+        self, name: str, trust: Path | None = None, headers: dict[str, str] | None = None, host: str = "", path: str = "/"
+    ) -> tuple[int, str, http.client.HTTPMessage]:
+        """Status, body and headers of one request over HTTPS."""
+        with self.connect(name, trust) as connection:
+            lines = "".join(f"{key}: {value}\r\n" for key, value in (headers or {}).items())
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host or f'{name}.{DOMAIN}'}\r\nConnection: close\r\n{lines}\r\n".encode())
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            return answer.status, answer.read().decode(), answer.headers
 
 
 class Backends:

@@ -10,10 +10,18 @@ import contextlib
 import resource
 import select
 import socket
+import ssl
+import sys
 import typing as t
 
 import pytest
-from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, free_port, poll, say
+import yaml
+from edge_rig import CLIENT, DOMAIN, ROLE, Backends, Consul, Nginx, Rendered, Tls, ask, free_port, poll, say
+
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge import SCHEMA
+
+sys.path.insert(0, str(ROLE / "files"))
+from nginx_edge.limited import Counted, logs_of
 
 EdgeFixture = t.Callable[..., int]
 GREEDY, OTHER = "127.0.0.2", "127.0.0.3"
@@ -170,6 +178,126 @@ def test_connections_of_one_client_leave_room_for_others(
         poll("the TLS port counts, too", lambda: connect(shared) and say(public, "x", source=GREEDY) == "")
         assert {say(public, "x", source=OTHER) for _ in range(4)} == {"echo x"}
     poll("the client is served again", lambda: say(public, "x", source=GREEDY) == "echo x")
+
+
+# The defaults are for a worker of 16,384 connections; this one has a sixteenth, and a client may have a sixteenth.
+SMALL = 16
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_one_client_leaves_connections_of_the_only_worker_to_others(
+    consul: Consul,
+    backends: Backends,
+    tls: Tls,
+    nginx: Nginx,
+    limited: bool,
+) -> None:
+    """Over TLS, where each request takes four connections: of the client, two for the edge's own socket, and of the instance.
+
+    Without limits, the same client takes all of them: what it does is enough."""
+    web, other = backends.http("web"), backends.http("other")
+    consul.register("web", web.server_address[1], address="127.0.0.1", meta={"edge_https": "both"})
+    consul.register("other", other.server_address[1], address="127.0.0.1", meta={"edge_https": "both"})
+    role = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    nginx.worker_processes, nginx.worker_connections = 1, role["nginx_worker_connections"] // SMALL
+    limits = {option.name: option.default // SMALL if limited else 0 for option in SCHEMA if option.name in ("request_limit", "connection_limit")}
+    tls.start(**limits)
+    log = nginx.directory / "error.log"
+    asked = f"GET /slow HTTP/1.1\r\nHost: web.{DOMAIN}\r\n\r\n".encode()
+    with many_files(), contextlib.ExitStack() as held:
+        # More than enough, if each takes four.
+        for _ in range(nginx.worker_connections // 4 + 50):
+            if "worker_connections are not enough" in log.read_text():
+                break
+            with contextlib.suppress(OSError):
+                held.enter_context(tls.connect("web", source=GREEDY)).sendall(asked)
+                held.enter_context(socket.create_connection(("127.0.0.1", tls.http_port), 10, (GREEDY, 0))).sendall(asked)
+        exhausted = "worker_connections are not enough" in log.read_text()
+        assert exhausted is not limited
+        if limited:
+            for _ in range(4):
+                assert ask(tls.http_port, f"other.{DOMAIN}", source=OTHER) == (200, "other")
+                with tls.connect("other", source=OTHER) as connection:
+                    connection.sendall(f"GET / HTTP/1.1\r\nHost: other.{DOMAIN}\r\nConnection: close\r\n\r\n".encode())
+                    assert connection.makefile().read().endswith("other")
+            assert ask(tls.http_port, f"web.{DOMAIN}", source=GREEDY)[0] == 429
+        web.gate.set()
+
+
+def test_an_idle_connection_over_tls_is_closed_soon(consul: Consul, backends: Backends, tls: Tls) -> None:
+    """It counts for the limit of its client until then."""
+    consul.register("web", backends.http("web").server_address[1], address="127.0.0.1")
+    tls.start({"keepalive_timeout": "1s"}, connection_limit=1)
+    with tls.connect("web") as idle:
+        idle.sendall(f"GET / HTTP/1.1\r\nHost: web.{DOMAIN}\r\n\r\n".encode())
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+        with pytest.raises((ssl.SSLError, OSError)):
+            tls.connect("web")
+
+        def another() -> bool:
+            with tls.connect("web") as connection:
+                return connection.version() is not None
+
+        poll("the idle connection is closed, and another one is taken", another)
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_the_logs_name_the_limit_that_refused(
+    consul: Consul,
+    backends: Backends,
+    edge: EdgeFixture,
+    nginx: Nginx,
+    slow: Slow,
+    form: str,
+) -> None:
+    """What the status page and the metrics count."""
+    public = free_port()
+    consul.register("web", backends.http("web").server_address[1], address="127.0.0.1")
+    consul.register(f"echo-{public}", backends.echo("echo").server_address[1], tags=["tcp"], address="127.0.0.1")
+    port = edge([public], request_limit=2, connection_limit=1, rate_limit=1, rate_limit_burst=4, log_format=form)
+    counted = Counted(str(nginx.directory / "limited.json"))
+    logs = sorted({path for name in ("http", "stream") for path in logs_of((nginx.directory / f"{name}.conf").read_text())})
+    assert logs == [str(nginx.directory / "http.log"), str(nginx.directory / "tcp.log")]
+    counted.follow(logs, 1.0)
+    slow.send(port, 3)
+    poll("the third request is refused", slow.answered)
+    statuses = [ask(port, f"web.{DOMAIN}", source=OTHER)[0] for _ in range(8)]
+    assert 429 in statuses
+    with socket.create_connection(("127.0.0.1", public), 10, (GREEDY, 0)) as first:
+        first.sendall(b"x\n")
+        assert first.recv(100) == b"echo x\n"
+        assert say(public, "x", source=GREEDY) == ""
+
+    def all_seen() -> bool:
+        counted.follow(logs, 2.0)
+        return all(hits.count for hits in counted.hits.values())
+
+    poll("each limit was seen in the logs", all_seen)
+    found = {limit: (hits.count, hits.client) for limit, hits in counted.hits.items()}
+    assert found["request_limit"] == (1, GREEDY) and found["connection_limit"] == (1, GREEDY)
+    assert found["rate_limit"] == (statuses.count(429), OTHER)
+
+
+@pytest.mark.parametrize("certificates", [True, False])
+def test_a_connection_that_is_refused_at_the_tls_port_is_counted(
+    consul: Consul,
+    backends: Backends,
+    tls: Tls,
+    nginx: Nginx,
+    certificates: bool,
+) -> None:
+    own, certificate = backends.tls("own", f"own.{DOMAIN}")
+    consul.register("own", own.server_address[1], tags=["tls"], address="127.0.0.1")
+    tls.certificates = tls.certificates if certificates else []
+    tls.start(connection_limit=1)
+    log = str(nginx.directory / "tcp.log")
+    counted = Counted(str(nginx.directory / "limited.json"))
+    counted.follow([log], 1.0)
+    with tls.connect("own", certificate):
+        with pytest.raises((ssl.SSLError, OSError)):
+            tls.connect("own", certificate)
+        poll("the refusal is in the log", lambda: counted.follow([log], 2.0))
+    assert counted.document() == {"connection_limit": {"count": 1, "last": 2.0, "client": CLIENT}}
 
 
 def test_callers_inside_are_not_limited(

@@ -15,7 +15,7 @@ import threading
 import typing as t
 
 import pytest
-from edge_rig import DOMAIN, ROLE, Backends, Consul, Nginx, Rendered, ask, poll
+from edge_rig import DOMAIN, ROLE, Backends, Consul, Nginx, Rendered, ask, free_port, poll
 
 sys.path.insert(0, str(ROLE / "files"))
 from nginx_edge import logins as logs
@@ -179,6 +179,45 @@ def test_a_login_is_never_another_clients(
     assert answers == {(401, ""): 8}
     # Only a request without a login shares connections, and none with it is upgraded.
     assert set(logins.seen) == {(None, None), (None, "close")}
+
+
+OPERATORS = """
+server {{
+    listen 127.0.0.1:{port};
+    location / {{
+        proxy_pass http://{upstream};
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+    }}
+}}
+"""
+
+
+@pytest.mark.parametrize("upstream", ["http_web", "http_web.canary", "internal_http_web"])
+@pytest.mark.parametrize("meta", [{}, {"edge_keepalive": "false"}])
+def test_a_login_is_never_another_clients_through_an_operators_server(
+    consul: Consul,
+    logins: t.Any,
+    render: t.Callable[..., Rendered],
+    nginx: Nginx,
+    upstream: str,
+    meta: dict[str, str],
+) -> None:
+    """It says itself which headers it sends, and no words of it make a connection that is logged in another client's."""
+    here = {"address": "127.0.0.1", "tags": ["http", "http-internal"]}
+    consul.register("web", logins.server_address[1], meta=meta, **here)
+    if upstream.endswith(".canary"):
+        consul.register("web", logins.server_address[1], meta={"edge_canary": "true", "edge_canary_share": "100", **meta}, **{**here, "address": "127.0.0.2"})
+    port, own = free_port(), free_port()
+    internal = {"listen_addresses": ["127.0.0.9"], "http_port": own}
+    options = {"http_port": port, "tls_port": free_port(), "allow_loopback": True, "listen_addresses": ["127.0.0.1"], "internal": internal}
+    text = render("http", **options).text + OPERATORS.format(port=own, upstream=upstream)
+    nginx.start(text, render("tcp", **options).text, [port, own])
+    answers: collections.Counter[tuple[int, str]] = collections.Counter()
+    for _ in range(8):
+        assert ask(own, "www", {"Authorization": "NTLM alice"}) == (200, "alice")
+        answers.update(ask(at, f"web.{DOMAIN}") for at in (own, port, own))
+    assert answers == {(401, ""): 24}
 
 
 def test_a_second_authorization_header_hides_no_login(consul: Consul, logins: t.Any, edge: EdgeFixture) -> None:

@@ -11,66 +11,12 @@ import re
 import socket
 import ssl
 import subprocess
-import tempfile
 import typing as t
-from pathlib import Path
 
 import pytest
-from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, free_port, make_certificate, poll, tool
+from edge_rig import CLIENT, DOMAIN, Backends, Consul, Nginx, Rendered, Tls, ask, poll, tool
 
 Render = t.Callable[..., Rendered]
-# Where the TLS clients of these tests come from: not where nginx itself comes from.
-CLIENT = "127.0.0.7"
-
-
-class Tls:
-    """An edge that ends TLS with one certificate for every name and one for ``shop``, and clients of it."""
-
-    def __init__(self, edge: t.Callable[..., int], directory: Path, http2: str) -> None:
-        self._edge, self.directory, self.http2, self.port, self.http_port = edge, directory, http2, free_port(), 0
-        (directory / "s").mkdir()
-        self.every = make_certificate(directory / "every.pem", f"*.{DOMAIN}")
-        self.shop = make_certificate(directory / "shop.pem", f"shop.{DOMAIN}")
-        self.certificates = [{"name": "every"}, {"name": "shop", "host_names": [f"shop.{DOMAIN}"]}]
-
-    def options(self, **more: t.Any) -> dict[str, t.Any]:
-        """The part ``tls`` of the description."""
-        at = {"certificate_directory": str(self.directory), "socket_directory": str(self.directory / "s")}
-        return {"certificates": self.certificates, "http2": self.http2, **at, **more}
-
-    def start(self, options: dict[str, t.Any] | None = None, **more: t.Any) -> None:
-        """Render, and serve."""
-        self.http_port = self._edge([self.port], tls_port=self.port, tls=self.options(**(options or {})), **more)
-
-    def connect(self, name: str, trust: Path | None = None, *, alpn: t.Sequence[str] = (), version: ssl.TLSVersion | None = None) -> ssl.SSLSocket:
-        """A connection whose certificate was verified for the name."""
-        context = ssl.create_default_context(cafile=str(trust or self.every))
-        if alpn:
-            context.set_alpn_protocols(list(alpn))
-        if version:
-            context.minimum_version = context.maximum_version = version
-            if version < ssl.TLSVersion.TLSv1_2:
-                context.set_ciphers("ALL:@SECLEVEL=0")
-        return context.wrap_socket(socket.create_connection(("127.0.0.1", self.port), 10, (CLIENT, 0)), server_hostname=f"{name}.{DOMAIN}")
-
-    def get(
-        self, name: str, trust: Path | None = None, headers: dict[str, str] | None = None, host: str = "", path: str = "/"
-    ) -> tuple[int, str, http.client.HTTPMessage]:
-        """Status, body and headers of one request over HTTPS."""
-        with self.connect(name, trust) as connection:
-            lines = "".join(f"{key}: {value}\r\n" for key, value in (headers or {}).items())
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host or f'{name}.{DOMAIN}'}\r\nConnection: close\r\n{lines}\r\n".encode())
-            answer = http.client.HTTPResponse(connection)
-            answer.begin()
-            return answer.status, answer.read().decode(), answer.headers
-
-
-@pytest.fixture
-def tls(edge: t.Callable[..., int], nginx: Nginx) -> t.Iterator[Tls]:
-    """An edge that ends TLS, not yet started. The path of a unix socket is short, and so its directory is not pytest's."""
-    with tempfile.TemporaryDirectory(prefix="edge-", dir="/tmp") as directory:
-        yield Tls(edge, Path(directory), "directive" if nginx.version >= (1, 25, 1) else "listen")
-        nginx.stop()
 
 
 def plain(port: int, name: str, path: str = "/", method: str = "GET") -> tuple[int, str]:
@@ -318,6 +264,53 @@ def test_trusted_proxy_in_front_of_tls(consul: Consul, backends: Backends, tls: 
     assert (web.seen[-1]["x-forwarded-for"], web.seen[-1]["x-real-ip"], web.seen[-1]["x-forwarded-proto"]) == (CLIENT, CLIENT, "https")
     ask(tls.http_port, f"web.{DOMAIN}", {"X-Forwarded-For": "203.0.113.9"})
     assert (web.seen[-1]["x-forwarded-for"], web.seen[-1]["x-real-ip"]) == ("203.0.113.9, 127.0.0.1", "203.0.113.9")
+
+
+@pytest.mark.parametrize(
+    ("sent", "client"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("203.0.113.9, 127.0.0.2", "203.0.113.9"),
+        ("198.51.100.1, 203.0.113.9, 127.0.0.2, 127.0.0.3", "203.0.113.9"),
+        ("203.0.113.9,127.0.0.2,  127.0.0.3, 127.0.0.4", "203.0.113.9"),
+        ("127.0.0.4, 127.0.0.2", "127.0.0.4"),
+        ("203.0.113.9:4711, 127.0.0.2", "203.0.113.9"),
+        ("2001:db8::9, 127.0.0.2", "2001:db8::9"),
+        ("203.0.113.9, unknown, 127.0.0.2", "127.0.0.2"),
+        ("unknown", CLIENT),
+    ],
+)
+def test_the_client_behind_several_proxies_is_the_same_over_http_and_https(
+    consul: Consul,
+    backends: Backends,
+    tls: Tls,
+    sent: str,
+    client: str,
+) -> None:
+    web = backends.http("web")
+    consul.register("web", web.server_address[1], address="127.0.0.1", meta={"edge_https": "both"})
+    tls.start(trusted_proxies=["127.0.0.0/8"])
+    headers = {"X-Forwarded-For": sent}
+    assert tls.get("web", headers=headers)[0] == 200
+    assert ask(tls.http_port, f"web.{DOMAIN}", headers, source=CLIENT)[0] == 200
+    assert [seen["x-real-ip"] for seen in web.seen] == [client, client]
+
+
+def test_a_proxy_that_has_ended_tls_is_not_redirected_to_tls(consul: Consul, backends: Backends, tls: Tls) -> None:
+    """It would come back as it was, for ever."""
+    web = backends.http("web")
+    consul.register("web", web.server_address[1], address="127.0.0.1", meta={"edge_https": "redirect"})
+    consul.register("ill", web.server_address[1], address="127.0.0.1", status="critical", meta={"edge_https": "redirect"})
+    tls.start(trusted_proxies=["127.0.0.2/32"])
+    https = {"X-Forwarded-Proto": "https"}
+    for name, status in (("web", 200), ("ill", 503)):
+        assert ask(tls.http_port, f"{name}.{DOMAIN}", https, source="127.0.0.2")[0] == status
+        # Its clients without TLS, and whoever only says so.
+        for headers, source in (({"X-Forwarded-Proto": "http"}, "127.0.0.2"), ({}, "127.0.0.2"), (https, "127.0.0.3"), ({}, "127.0.0.3")):
+            assert ask(tls.http_port, f"{name}.{DOMAIN}", headers, source=source)[0] == 308, (name, headers, source)
+    assert {seen["x-forwarded-proto"] for seen in web.seen} == {"https"}
+    assert plain(tls.http_port, "web", "/a?b") == (308, f"https://web.{DOMAIN}:{tls.port}/a?b")
+    assert tls.get("web")[:2] == (200, "web")
 
 
 def test_an_untrusted_client_is_not_believed(consul: Consul, backends: Backends, tls: Tls) -> None:

@@ -196,11 +196,22 @@ def client_hello(host: str) -> bytes:
     return outgoing.read()
 
 
-@pytest.mark.parametrize("certificates", [False, True])
+@pytest.mark.parametrize(
+    ("certificates", "options"),
+    [(False, {}), (True, {}), (False, {"next_upstream_tries": 1}), (True, {"next_upstream_tries": 2, "next_upstream_timeout": "500ms"})],
+)
 def test_the_only_instance_behind_the_tls_port_is_tried_again(
-    consul: Consul, backends: Backends, edge: EdgeFixture, stalled: t.Callable[[str], Stalled], certificates: bool, tmp_path: Path
+    consul: Consul,
+    backends: Backends,
+    edge: EdgeFixture,
+    stalled: t.Callable[[str], Stalled],
+    certificates: bool,
+    options: dict[str, t.Any],
+    tmp_path: Path,
 ) -> None:
-    """One limit holds for all names there, and it is a short one for the sake of those with several instances."""
+    """One limit holds for all names there, and it is a short one for the sake of those with several instances.
+
+    What the operator says about tries of several instances takes none from the only one."""
     only, tls_port = stalled("only"), free_port()
     consul.register("only", only.port, address="127.0.0.1", tags=["tls"])
     for number in range(2):
@@ -210,7 +221,8 @@ def test_the_only_instance_behind_the_tls_port_is_tried_again(
         (tmp_path / "s").mkdir(mode=0o711)
         make_certificate(tmp_path / "apps.pem", f"*.{DOMAIN}")
     # Below the second after which the kernel itself would send the packet again.
-    edge([tls_port], tls_port=tls_port, connect_timeout="900ms", tls={"certificates": [{"name": "apps"}] if certificates else [], **sockets})
+    tls = {"certificates": [{"name": "apps"}] if certificates else [], **sockets}
+    edge([tls_port], tls_port=tls_port, connect_timeout="900ms", tls=tls, **options)
     hello = client_hello(f"only.{DOMAIN}")
 
     def first_answer() -> bytes:
@@ -436,7 +448,8 @@ def test_upstreams_and_zones_of_all_sides_are_apart(consul: Consul, render: Rend
     options = {"internal": {"listen_addresses": ["127.0.0.2"]}, "listen_addresses": ["127.0.0.1"]}
     sides = [render("http", **options), render("tcp", **options)]
     nginx.test(*(side.text for side in sides))
-    for pattern in (r"^upstream (\S+) {", r"^ +zone (\S+) "):
+    # Those for servers of the operator have no zone.
+    for pattern, count in ((r"^upstream (\S+) {", 11), (r"^ +zone (\S+) ", 7)):
         found = [name.lower() for side in sides for name in re.findall(pattern, side.text, re.MULTILINE)]
-        assert len(found) == len(set(found)) == 7 * len(names), pattern
+        assert len(found) == len(set(found)) == count * len(names), pattern
     assert all(side.served() == set(names) for side in sides)

@@ -188,6 +188,7 @@ REFUSED = [
     ),
     ("tls", {"https": "on"}, "tls.https: 'on' is not allowed, it must be one of redirect, both, off"),
     ("tls", {"hsts_max_age": -1}, "tls.hsts_max_age"),
+    ("tls", {"keepalive_timeout": "soon"}, "tls.keepalive_timeout"),
     ("tls", {"certificate_directory": "tls"}, "tls.certificate_directory: 'tls' is not allowed, it must be an absolute path"),
     ("tls", {"socket_directory": "/run/../etc"}, "tls.socket_directory"),
     ("tls", {"socket_directory": "/run/x/"}, "tls.socket_directory"),

@@ -97,6 +97,7 @@ OPTIONS: dict[str, t.Any] = {
     "tls.profile": "modern",
     "tls.http2": "directive",
     "tls.hsts_max_age": 31536000,
+    "tls.keepalive_timeout": "75s",
     "tls.certificate_directory": "/srv/tls",
     "tls.socket_directory": "/run/tls",
     "proxy_protocol": True,
@@ -206,8 +207,8 @@ def test_shape(side: str, form: str) -> None:
 
 # A value that reaches the output must have gone through one of these. The list is short on purpose: look hard at whatever you add.
 CHECKED = {
-    # $certificate is one of the names of the description, never from the catalogue.
-    "http": {"$label", "$name", "$server", "$share", "$certificate"},
+    # $certificate is one of the names of the description, never from the catalogue; $pool and $shared are the template's own words.
+    "http": {"$label", "$name", "$server", "$share", "$certificate", "$pool", "$shared"},
     "tcp": {"$port", "$name", "$label", "$server", "$upstream"},
 }
 SHARED = {
