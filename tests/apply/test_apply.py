@@ -471,6 +471,14 @@ def test_a_held_http_port_is_refused_with_its_holder(serving: Edge) -> None:
         assert old_traffic(serving) and serving.workers() == workers
 
 
+def test_the_first_run_names_who_holds_the_port(edge: Edge) -> None:
+    with socket.create_server(("127.0.0.1", edge.http_port)):
+        result = edge.apply("--strict")
+        assert (result["outcome"], result["blame"], result["serving"]) == ("failed", "host", False)
+        assert f"127.0.0.1:{edge.http_port}/tcp is held by {Path('/proc/self/comm').read_text().strip()}; free it" in result["message"]
+    assert edge.apply("--strict")["outcome"] == "applied"
+
+
 def test_more_ports_than_worker_connections(serving: Edge) -> None:
     """nginx refuses more sockets than it has connections. Half of them are for ports, the name-reading port first; what is too many loses, and says why."""
     first = 21000

@@ -588,7 +588,9 @@ class Engine:
         except Trouble as trouble:
             if live is not None and trouble.blame == "operator" and self.refused_by_nginx(live):
                 trouble.message += " (with or without this change: nginx would not start again either)"
-            self.keep_failed(generation, trouble.message)
+            # A socket that cannot be had is found out before there is a tree.
+            if os.path.isdir(self.tree(generation)):
+                self.keep_failed(generation, trouble.message)
             raise
         except OSError:
             remove_tree(self.tree(generation))
