@@ -155,6 +155,8 @@ def _http_server(places: Places) -> dict[str, Rule]:
         "http2": _rule("on"),
         "http2_max_field_size": _rule(SIZE),
         "http2_max_header_size": _rule(SIZE),
+        "http2_idle_timeout": _rule(TIME),
+        "keepalive_timeout": _rule(TIME),
         "set_real_ip_from": _rule(rf"{NETWORK}|unix:", advice='it names a network, or "unix:" for own sockets'),
         "real_ip_header": _rule("proxy_protocol|X-Forwarded-For"),
         "real_ip_recursive": _rule("on"),
@@ -194,7 +196,10 @@ def _http(places: Places) -> dict[str, dict[str, Rule]]:
         },
         "server": _http_server(places),
         "location": _location(),
-        "if": {"set": _rule(rf"\$edge_upstream {NAME}"), "return": _rule("[1-5][0-9][0-9]")},
+        "if": {
+            "set": _rule(rf"\$edge_upstream {NAME}"),
+            "return": _rule(rf"[1-5][0-9][0-9]|308 https://{HOST}(?::{PORT})?\$request_uri"),
+        },
         "upstream": {
             **_upstream(places),
             "keepalive": _rule(COUNT),

@@ -17,9 +17,11 @@ SAMPLES = {
     "$certificate": "apps",
     "$label": "shop",
     "$name": "Shop",
+    "$pool": ".shared",
     "$port": "8080",
     "$server": "192.0.2.1:8080",
     "$share": "50",
+    "$shared": ".shared",
     "$upstream": "tls_shop",
     "divide $by $weight": "3",
 }
