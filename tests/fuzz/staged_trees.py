@@ -51,9 +51,14 @@ class Tree:
         return "\n".join([*parts, *(f"--- {name}: {kind} {target}" for name, (kind, target) in self.more.items())]) + "\n"
 
 
+# A server that is left out, because others have its port.
+HELD = "server { listen 127.0.0.1:@held; return 200; }"
+# A comment in its place must not take the beginning of the string with it.
+UNCOVERED = HELD + ' map $remote_addr $edge_y { default "\ninclude @secret;\n# "; }'
 # Directives that take a file or directory, written @, by the kind of block in which nginx knows them.
 READERS = {
     "http": [
+        UNCOVERED,
         "include @",
         "auth_basic_user_file @",
         "ssl_certificate @",
@@ -111,6 +116,7 @@ READERS = {
         "fastcgi_pass unix:@socket",
     ],
     "stream": [
+        UNCOVERED,
         "include @",
         "access_log @ edge_tcp",
         "error_log @",
@@ -280,6 +286,7 @@ class Trees:
             "sockets": world.sockets,
             "socket": world.foreign_socket,
             "port": str(world.foreign_port),
+            "held": str(world.foreign_port),
             "free": str(world.tcp_port + 1),
         }
         while "@" in text:
@@ -339,8 +346,6 @@ def _inside(draw: random.Random, text: str, signs: t.Sequence[str]) -> str:
     return text[:place] + draw.choice(signs) + text[place:]
 
 
-# A server that is left out, because others have its port.
-HELD = "server { listen 127.0.0.1:@held; return 200; }"
 # Ways to write a directive that mean the same to nginx, something else, or nothing: the reader must agree with nginx.
 SPELLINGS: tuple[t.Callable[[random.Random, str], str], ...] = (
     lambda draw, text: _word(draw, text, lambda word: f'"{word}"'),
@@ -361,7 +366,7 @@ SPELLINGS: tuple[t.Callable[[random.Random, str], str], ...] = (
     lambda _draw, text: f"map $host $edge_y {{ x '{text}' ; }}",
     lambda _draw, text: f"log_format edge_http 'a\n{text}\n';",
     lambda _draw, text: f'map $host $edge_y {{ "a;}} {text}" 1; }}',
-    lambda _draw, text: f'{HELD} map $host $edge_y {{ default "\n{text}\n"; }}',
+    lambda _draw, text: f'{HELD} map $host $edge_y {{ default "\n{text}\n# "; }}',
     lambda _draw, text: f"{HELD.replace(' ', chr(10))} {text}",
     lambda _draw, text: f"#! {{}}\r{text}\n",
     lambda draw, text: f"{'x' * draw.choice((100, 4090, 9000))} y;\n{text}",
