@@ -21,6 +21,7 @@ DROP_IN = "/etc/systemd/resolved.conf.d/60-resolvconf-dns.conf"
 CONF_PARENTS = ("/usr/lib", "/usr/local/lib", "/run", "/etc")
 ANCHORS = ("/usr/lib/dnssec-trust-anchors.d", "/run/dnssec-trust-anchors.d", "/etc/dnssec-trust-anchors.d")
 
+UNIT = "systemd-resolved.service"
 RETURN_TIMER_NAME = "resolvconf-dns-return.timer"
 RETURN_PROGRAM = "/usr/local/sbin/resolvconf-dns-return"
 RETURN_SERVICE = "/etc/systemd/system/resolvconf-dns-return.service"
@@ -117,12 +118,36 @@ def obstacle(host: Host, domain: str) -> str:
 
 
 def commands(host: Host) -> list[list[str]]:
-    """Return the commands that make systemd-resolved and its timer take over what is in their files."""
-    restart = ["systemctl", "restart", "systemd-resolved.service"]
+    """Return the commands that make systemd-resolved and its timer take over what is in their files.
+
+    Not every distribution enables it, and a host whose programs ask it needs it after the next boot, too.
+    """
+    restart = ["systemctl", "restart", UNIT]
     if host.exists(RETURN_TIMER):
-        return [["systemctl", "daemon-reload"], restart, ["systemctl", "restart", RETURN_TIMER_NAME]]
+        before = [["systemctl", "daemon-reload"], ["systemctl", "enable", "--quiet", UNIT]]
+        return [*before, restart, ["systemctl", "restart", RETURN_TIMER_NAME]]
     # A pattern: on a host that never had the timer there is nothing to stop, which is not an error.
     return [restart, ["systemctl", "stop", RETURN_TIMER_NAME.replace(".timer", ".tim*")], ["systemctl", "daemon-reload"]]
+
+
+class Unit(t.NamedTuple):
+    """Whether systemd-resolved runs, and whether it does so after the next boot."""
+
+    active: bool
+    enabled: bool
+
+
+def unit(properties: t.Mapping[str, str]) -> Unit:
+    """Return the state of the unit from the properties that systemd shows of it."""
+    # Static ones and links cannot be disabled.
+    enabled = properties.get("UnitFileState") not in ("", None, "disabled", "masked")
+    return Unit(properties.get("ActiveState") == "active", enabled)
+
+
+def way_back(before: Unit) -> list[list[str]]:
+    """Return the commands that put the unit into its former state, when this role started it."""
+    disable = [] if before.enabled else [["systemctl", "disable", "--quiet", UNIT]]
+    return [*disable, *([] if before.active else [["systemctl", "stop", UNIT]])]
 
 
 # --- The return to the first name server

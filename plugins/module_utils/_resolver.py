@@ -476,10 +476,11 @@ def undone(system: System, backend: str) -> dict[str, Entry]:
 def stale(system: System, manager: Manager, settings: Settings, site: Lines = NO_LINES) -> str | None:
     """Return why the manager has not taken over what its files say; None when it has."""
     if manager.backend == "resolved":
-        shown = system.run(["systemctl", "show", "systemd-resolved.service", "--property=MainPID,ActiveState"])[1]
-        unit = parse_properties(shown)
+        unit = resolved_unit(system)
         if unit.get("ActiveState") != "active":
             return f"systemd-resolved is {unit.get('ActiveState') or 'unknown'}"
+        if unit.get("UnitFileState") == "disabled":
+            return "systemd-resolved does not start at boot"
         age = process_age(system.text(f"/proc/{unit['MainPID']}/stat"), system.text("/proc/uptime"), int(os.sysconf("SC_CLK_TCK")))
         changed = time.time() - os.stat(system.path(RESOLVED_DROP_IN)).st_mtime
         if changed + TOLERANCE_SECONDS < age:
@@ -500,6 +501,12 @@ def stale(system: System, manager: Manager, settings: Settings, site: Lines = NO
     return f"{RESOLV_CONF} lacks the options {', '.join(missing)}" if missing else None
 
 
+def resolved_unit(system: System) -> dict[str, str]:
+    """Return what systemd knows of systemd-resolved."""
+    shown = system.run(["systemctl", "show", _resolved.UNIT, "--property=MainPID,ActiveState,UnitFileState"])[1]
+    return parse_properties(shown)
+
+
 def apply(system: System, manager: Manager) -> None:
     """Make the manager take over what its files say."""
     commands = {
@@ -507,7 +514,18 @@ def apply(system: System, manager: Manager) -> None:
         "openresolv": [["/sbin/resolvconf", "-u"]],
         "resolved": _resolved.commands(system),
     }
-    for command in commands.get(manager.flavour or manager.backend, []):
+    _call(system, commands.get(manager.flavour or manager.backend, []))
+
+
+def leave(system: System, state: t.Mapping[str, t.Any]) -> None:
+    """Stop and disable systemd-resolved where it did not run before this role, as far as that is remembered."""
+    before = (state.get("before") or {}).get("resolved")
+    if before is not None and state.get("backend") == "resolved":
+        _call(system, _resolved.way_back(_resolved.Unit(**before)))
+
+
+def _call(system: System, commands: t.Iterable[list[str]]) -> None:
+    for command in commands:
         rc, stdout, stderr = system.run(command)
         if rc != 0:
             raise ResolverError(f"'{' '.join(command)}' failed with {rc}: {(stderr or stdout).strip() or 'no output'}")
@@ -553,7 +571,7 @@ def restored(system: System, state: t.Mapping[str, t.Any]) -> dict[str, Entry]:
 def is_ours(system: System, backend: str) -> bool:
     """Whether /etc/resolv.conf still is what this role made of it, so that it may be taken away again."""
     if backend == "file":
-        return (system.read(RESOLV_CONF).text or "").startswith(HEADER)
+        return is_written(system)
     if backend == "resolved":
         return system.target(RESOLV_CONF) == RESOLVED_STUB
     return flavour_of(system) == "openresolv" or system.target(RESOLV_CONF) == RESOLVCONF_OUTPUT
@@ -578,15 +596,38 @@ def state_text(state: t.Mapping[str, t.Any]) -> str:
     return json.dumps(state, indent=2, sort_keys=True) + "\n"
 
 
-def remembered(system: System, ours: t.Sequence[str], override: t.Sequence[str]) -> dict[str, t.Any]:
-    """The state of a host that this role has not touched yet."""
-    entry = system.read(RESOLV_CONF)
-    managed = (entry.text or "").startswith(HEADER)
+def is_written(system: System) -> bool:
+    """Return whether this role wrote /etc/resolv.conf."""
+    return (system.read(RESOLV_CONF).text or "").startswith(HEADER)
+
+
+def remembered(
+    system: System,
+    ours: t.Sequence[str],
+    override: t.Sequence[str],
+    lines: Lines = NO_LINES,
+) -> dict[str, t.Any]:
+    """Return the state of a host that this role has not touched yet, or whose state is lost.
+
+    Args:
+        system: the host.
+        ours: the servers that this role sets.
+        override: the former servers, when they cannot be found out.
+        lines: the search domains and options that this role adds. What else is in a file that it wrote is the site's.
+    """
+    site = _resolver_lines.parse(system.text(RESOLV_CONF))
+    before: dict[str, t.Any] | None = None
+    if is_written(system):
+        site = _resolver_lines.without(site, lines)
+    else:
+        unit = _resolved.unit(resolved_unit(system))
+        entry = system.read(RESOLV_CONF)
+        before = {"backend": detect(system).backend, "resolv_conf": entry.to_json(), "resolved": unit._asdict()}
     return {
         "backend": None,
         "servers": [],
         "upstreams": list(override) or former_servers(system, None, ours),
         # Without a memory of it, a file of ours says nothing of what was there before.
-        "before": None if managed else {"backend": detect(system).backend, "resolv_conf": entry.to_json()},
-        "site": None if managed else _resolver_lines.parse(system.text(RESOLV_CONF))._asdict(),
+        "before": before,
+        "site": site._asdict(),
     }

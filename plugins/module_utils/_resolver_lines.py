@@ -57,6 +57,14 @@ def with_site_search(site: t.Sequence[str], ours: t.Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*site, *ours]))
 
 
+def without(lines: Lines, ours: Lines) -> Lines:
+    """Return lines without the search domains and options that this role adds to those of the site."""
+    return lines._replace(
+        search=[domain for domain in lines.search if domain not in ours.search],
+        options=[option for option in lines.options if option not in ours.options],
+    )
+
+
 def missing_options(text: str, wanted: t.Sequence[str]) -> list[str]:
     """Return the wanted options that a resolv.conf does not have."""
     present = parse(text).options

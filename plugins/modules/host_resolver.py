@@ -22,7 +22,9 @@ options:
       - V(present) points the resolver to O(servers).
       - V(remembered) only remembers what there is, for a task that installs a resolver's package afterwards, and names that package.
       - V(verified) changes nothing, and fails when another program has changed what V(present) wrote.
-      - V(absent) puts the resolver back as it was before the first V(present).
+      - V(absent) puts the resolver back as it was before the first V(present), and stops and disables a
+        systemd-resolved that did not run before. Without O(state_file) it removes what V(present) added to the settings
+        of a manager, and refuses to leave a plain C(/etc/resolv.conf) of V(present) behind.
     type: str
     choices: [present, remembered, verified, absent]
     default: present
@@ -133,6 +135,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.trinode.platform.plugins.module_utils import _hostfile, _name_proof, _resolved, _resolver
 from ansible_collections.trinode.platform.plugins.module_utils._hostfile import Entry
 from ansible_collections.trinode.platform.plugins.module_utils._resolver import Manager, ResolverError, Settings, System
+from ansible_collections.trinode.platform.plugins.module_utils._resolver_lines import Lines
 
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "state": {"type": "str", "choices": ["present", "remembered", "verified", "absent"], "default": "present"},
@@ -158,6 +161,8 @@ class HostResolver:
         self.system = System(lambda command: t.cast("tuple[int, str, str]", module.run_command(command)))
         self.state_path: str = self.params["state_file"]
         self.state = _resolver.load_state(self.state_path)
+        #: What this run remembered.
+        self.kept: t.Mapping[str, t.Any] | None = None
         self.result: dict[str, t.Any] = {"changed": False, "reasons": [], "missing_package": "", "diff": []}
 
     def settings(self) -> Settings:
@@ -189,7 +194,7 @@ class HostResolver:
         self._check_obstacle(manager)
         if manager.backend == "file":
             self._check_writers()
-        state = self.state or _resolver.remembered(self.system, settings.servers, self.params["former_servers"])
+        state = self.state or self._remembered()
         former = Manager(state["backend"], _resolver.flavour_of(self.system)) if state["backend"] else manager
         entries = _resolver.undone(self.system, former.backend) if former.backend != manager.backend else {}
         managers = [former, manager] if entries else [manager]
@@ -240,7 +245,18 @@ class HostResolver:
             self.result["changed"] = True
             self.result["reasons"] = ["the present name servers are not remembered yet"]
             if not self.module.check_mode:
-                self._keep_state(_resolver.remembered(self.system, self.params["servers"], self.params["former_servers"]))
+                self._keep_state(self._remembered())
+
+    def _remembered(self) -> dict[str, t.Any]:
+        """Return what there is before the first change, or what is left to see of it when the memory is lost."""
+        if _resolver.is_written(self.system):
+            self.module.warn(
+                f"{platform.node()}: {self.state_path}, where the former configuration of the resolver was remembered,"
+                f" is lost: the search domains and options in {_resolver.RESOLV_CONF} that are not this role's count as"
+                " the site's, and state absent cannot put the former file back"
+            )
+        ours = Lines(self.params["search"], self.params["options"], [])
+        return _resolver.remembered(self.system, self.params["servers"], self.params["former_servers"], ours)
 
     def verified(self) -> None:
         """Fail when somebody has changed the resolver since this role set it."""
@@ -263,6 +279,7 @@ class HostResolver:
         """Put the resolver back as it was."""
         self.result.update(backend=_resolver.detect(self.system).backend, added_backend="")
         if self.state is None:
+            self._without_memory()
             return
         self.result["changed"] = True
         if self.state["backend"]:
@@ -277,8 +294,30 @@ class HostResolver:
             # A manager that is gone needs no telling.
             gone = _resolver.missing_package(self.system, manager)
             _resolver.put(self.system, entries, [] if gone else [manager])
+            if not gone:
+                _resolver.leave(self.system, self.state)
         if not self.module.check_mode:
             _hostfile.write(self.state_path, _hostfile.MISSING)
+
+    def _without_memory(self) -> None:
+        """Remove what this role wrote, although what was there before is not remembered.
+
+        Raises:
+            ResolverError: the host would be left without a name server.
+        """
+        if _resolver.is_written(self.system):
+            raise ResolverError(
+                f"{_resolver.RESOLV_CONF} is this role's, and {self.state_path}, where the former one was remembered,"
+                f" is lost: write the site's name servers into {_resolver.RESOLV_CONF}, without its first line, and run"
+                " again"
+            )
+        ours = {name: self._differing(_resolver.undone(self.system, name)) for name in ("resolved", "resolvconf")}
+        entries = {path: entry for found in ours.values() for path, entry in found.items()}
+        self.result.update(changed=bool(entries), reasons=[f"{path} is put back" for path in entries])
+        if entries and not self.module.check_mode:
+            managers = [_resolver.manager_for(self.system, name) for name, found in ours.items() if found]
+            there = [one for one in managers if not _resolver.missing_package(self.system, one)]
+            _resolver.put(self.system, entries, there)
 
     def _missing(self, package: str) -> None:
         self.result["missing_package"] = package
@@ -319,6 +358,7 @@ class HostResolver:
         return differing
 
     def _keep_state(self, state: t.Mapping[str, t.Any]) -> None:
+        self.kept = state
         _hostfile.write(self.state_path, Entry(text=_resolver.state_text(state)))
 
     def _prove(self) -> None:
@@ -340,6 +380,8 @@ class HostResolver:
             _resolver.put(self.system, {path: entry for path, entry in saved.items() if not _hostfile.same(self.system.path(path), entry)}, managers)
             if not _hostfile.same(self.system.path(_resolver.RESOLV_CONF), saved[_resolver.RESOLV_CONF]):
                 _resolver.put(self.system, {_resolver.RESOLV_CONF: saved[_resolver.RESOLV_CONF]}, [])
+            if saved_state == _hostfile.MISSING and self.kept is not None:
+                _resolver.leave(self.system, self.kept)
             _hostfile.write(self.state_path, saved_state)
         except (ResolverError, OSError) as exc:
             return f"Putting the former configuration back failed too ({exc}); {self.state_path} holds the former servers"
