@@ -86,6 +86,40 @@ def render(value: t.Mapping[str, Json]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
+# --- Truth values ----------------------------------------------------------------------------------------------------
+
+#: Keys whose value dockerd takes as true or false only.
+BOOLEANS = frozenset(
+    {
+        "allow-direct-routing",
+        "debug",
+        "experimental",
+        "icc",
+        "init",
+        "ip-forward",
+        "ip-forward-no-drop",
+        "ip-masq",
+        "ip6tables",
+        "iptables",
+        "ipv6",
+        "live-restore",
+        "no-new-privileges",
+        "raw-logs",
+        "selinux-enabled",
+        "tls",
+        "tlsverify",
+        "userland-proxy",
+    }
+)
+_TRUTH = {"true": True, "yes": True, "false": False, "no": False}
+
+
+def with_truth_values(settings: t.Mapping[str, Json]) -> dict[str, Json]:
+    """Return settings with a truth value where a text means one, as by -e NAME=false; dockerd takes no text."""
+    texts = {key: value for key, value in settings.items() if key in BOOLEANS and isinstance(value, str)}
+    return {**settings, **{key: _TRUTH.get(text.strip().lower(), text) for key, text in texts.items()}}
+
+
 # --- Merging -----------------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,8 @@ from ansible_collections.trinode.platform.plugins.module_utils._docker_daemon im
 from ansible_collections.trinode.platform.plugins.module_utils._node_facts import ping, unit_properties
 
 SOCKET = "/var/run/docker.sock"
+#: Where the settings of earlier runs are remembered, as the module docker_daemon_json does.
+STATE_FILE = "/var/lib/trinode/docker_daemon.json"
 #: Settings that decide where containers are reached.
 _SETTINGS = ("ip", "bip", "dns", "default-address-pools")
 
@@ -30,8 +32,11 @@ def _run(command: list[str]) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def settings(engine: Engine) -> dict[str, t.Any]:
-    """Return the file that the engine reads, and the settings of it that matter to others. A damaged file is the role's to refuse."""
+def settings(engine: Engine, wanted: t.Mapping[str, t.Any], state_file: str = STATE_FILE) -> dict[str, t.Any]:
+    """Return the file that the engine reads, the settings of it that matter to others, and the keys that a run changes.
+
+    A damaged file is the role's to refuse.
+    """
     arguments, _where = engine.arguments(engine.show())
     path = engine.config_file(arguments)
     try:
@@ -40,7 +45,17 @@ def settings(engine: Engine) -> dict[str, t.Any]:
         content = {}
     found = {key: content[key] for key in _SETTINGS if key in content}
     found.update({key: value for key in ("ip", "bip") if (value := _daemon_json.flag_value(arguments, f"--{key}"))})
-    return {"config_file": path, "settings": found}
+    return {"config_file": path, "settings": found, "changes": changes(content, wanted, state_file, path)}
+
+
+def changes(content: dict[str, t.Any], wanted: t.Mapping[str, t.Any], state_file: str, path: str) -> list[str]:
+    """Return the keys of the file that get another value; a change of any of them restarts the engine."""
+    try:
+        merged, _owned = _daemon_json.merge(content, wanted, _docker_daemon.state_of(state_file, path).owned)
+    except (DaemonJsonError, OSError, ValueError, KeyError):
+        return []
+    missing = object()
+    return sorted(key for key in {*content, *merged} if content.get(key, missing) != merged.get(key, missing))
 
 
 def workload(path: str) -> dict[str, t.Any]:
@@ -65,8 +80,17 @@ def workload(path: str) -> dict[str, t.Any]:
     }
 
 
-def docker_state(path: str = SOCKET, timeout: float = 3.0) -> dict[str, t.Any]:
-    """Return the engine as systemd and its socket show it. The socket is asked only when the service runs: asking would start it."""
+def docker_state(wanted: t.Mapping[str, t.Any], path: str = SOCKET, timeout: float = 3.0) -> dict[str, t.Any]:
+    """Return the engine as systemd and its socket show it.
+
+    The socket is asked only when the service runs: asking would start it.
+
+    Args:
+        wanted: the settings that it is to get.
+        path: its socket.
+        timeout: how long to wait for an answer, in seconds.
+    """
+    wanted = _daemon_json.with_truth_values(wanted)
     unit = unit_properties("docker.service", ("LoadState", "ActiveState", "SubState", "Result"))
     state: dict[str, t.Any] = {
         "load": unit.get("LoadState", "not-found"),
@@ -75,7 +99,8 @@ def docker_state(path: str = SOCKET, timeout: float = 3.0) -> dict[str, t.Any]:
         "result": unit.get("Result", ""),
         "engines": _docker_engines.other_engines(),
         "reason": "",
-        **settings(Engine(_run, "docker.service", path)),
+        "wanted": wanted,
+        **settings(Engine(_run, "docker.service", path), wanted),
     }
     if state["active"] in ("active", "reloading", "activating"):
         deadline = time.monotonic() + timeout

@@ -31,7 +31,9 @@ options:
     choices: [present, absent]
     default: present
   settings:
-    description: The settings, nested as in the file. A list replaces the list in the file; a dictionary is merged into it.
+    description:
+      - The settings, nested as in the file. A list replaces the list in the file; a dictionary is merged into it.
+      - The text V(true) or V(false) counts as a truth value for keys that take nothing else, such as C(live-restore).
     type: dict
     default: {}
   path:
@@ -159,7 +161,7 @@ def without_swarm_conflict(settings: dict[str, t.Any], path: str) -> tuple[dict[
 def plan(module: AnsibleModule, engine: Engine) -> Plan:
     """Compare the file with what is wanted. Changes nothing."""
     state_file: str = module.params["state_file"]
-    settings: dict[str, t.Any] = module.params["settings"] if module.params["state"] == "present" else {}
+    settings = _daemon_json.with_truth_values(module.params["settings"]) if module.params["state"] == "present" else {}
     if "dns" in settings:
         _daemon_json.check_dns(settings["dns"])
     shown = engine.show()

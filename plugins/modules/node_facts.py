@@ -140,7 +140,7 @@ def main() -> None:
         facts={
             **gather(docker=node.docker),
             "consul": consul_state(params["artifact_root"]) if node.consul != "none" else {},
-            "docker": {**docker_state(), "wanted": params["docker_settings"]} if node.docker else {},
+            "docker": docker_state(params["docker_settings"]) if node.docker else {},
         },
         conflicts=conflicts(node, ports, held),
         artifacts=[

@@ -129,12 +129,13 @@ def docker_warnings(node: Node, facts: Mapping[str, t.Any]) -> Iterator[Problem]
 def _restart_warnings(node: Node, docker: Mapping[str, t.Any]) -> Iterator[Problem]:
     """Yield the running containers that the restart of the engine stops, when this run has a reason to restart it."""
     containers = docker.get("containers") or ()
-    wanted, present = docker.get("wanted") or {}, docker.get("settings") or {}
-    if not containers or present.get("dns") == wanted.get("dns"):
+    # The member of a swarm does not get live-restore, so that alone is no change.
+    changes = {*(docker.get("changes") or ())} - ({"live-restore"} if docker.get("swarm") else set())
+    if not containers or not changes:
         return
     if docker.get("swarm"):
         why, remedy = "is a member of a swarm, with which Docker refuses live-restore", "docker node update --availability drain, on a manager"
-    elif not wanted.get("live-restore"):
+    elif not (docker.get("wanted") or {}).get("live-restore") and not docker.get("live_restore"):
         why, remedy = "is not to have live-restore", "set docker_daemon_dns_live_restore: true"
     else:
         return
@@ -143,7 +144,8 @@ def _restart_warnings(node: Node, docker: Mapping[str, t.Any]) -> Iterator[Probl
     yield Problem(
         node.host,
         "docker",
-        f"{node.shown}: this run restarts Docker and stops {len(containers)} running container{'s' if len(containers) > 1 else ''} ({names}),"
+        f"{node.shown}: this run restarts Docker for {' and '.join(sorted(changes))} in {docker.get('config_file')}"
+        f" and stops {len(containers)} running container{'s' if len(containers) > 1 else ''} ({names}),"
         f" because the host {why}",
         f"run it at a quiet time, or prevent this ({remedy}); containers with a restart policy start again by themselves",
     )

@@ -21,6 +21,7 @@ RUNNING: dict[str, t.Any] = {
     "config_file": "/etc/docker/daemon.json",
     "settings": {},
     "wanted": WANTED,
+    "changes": ["dns", "live-restore"],
     "live_restore": False,
     "swarm": False,
     "containers": ["db", "web"],
@@ -66,13 +67,24 @@ def test_an_engine_in_use_is_no_problem() -> None:
 )
 def test_containers_that_a_restart_stops(docker: dict[str, t.Any], text: str) -> None:
     (warning,) = warnings(**docker)
-    assert warning.startswith("n1 (192.0.2.1): this run restarts Docker and stops ")
+    keys = "dns" if docker.get("swarm") else "dns and live-restore"
+    assert warning.startswith("n1 (192.0.2.1): this run restarts Docker for ")
+    assert f" for {keys} in /etc/docker/daemon.json and stops " in warning
     assert text in warning
 
 
-@pytest.mark.parametrize("docker", [{"containers": []}, {"settings": {"dns": ["192.0.2.1"]}}])
+def test_a_change_of_any_key_restarts_docker() -> None:
+    (warning,) = warnings(changes=["log-level"], wanted={"live-restore": False, "log-level": "warn"})
+    assert "restarts Docker for log-level in /etc/docker/daemon.json and stops 2 running containers" in warning
+
+
+@pytest.mark.parametrize("docker", [{"containers": []}, {"changes": []}, {"changes": ["live-restore"]}])
 def test_no_restart_and_nothing_to_stop(docker: dict[str, t.Any]) -> None:
     assert warnings(swarm=True, **docker) == []
+
+
+def test_containers_outlive_the_restart_that_takes_live_restore_away() -> None:
+    assert warnings(live_restore=True, wanted={**WANTED, "live-restore": False}) == []
 
 
 def test_ports_published_at_another_address() -> None:
