@@ -9,21 +9,13 @@ import shlex
 import typing as t
 from collections.abc import Iterator
 
+from small_image import ROOT
+
 PREFIX = "cmp-"
 ONE, TWO, DNS, NONE = "cmp-web:1.2.3", "cmp-two:2", "cmp-dns:latest", "cmp-none:1"
 ENV, TEAM = "cmp-env:3", "reg.example:5000/t/cmp-team:4"
 
-IMAGES = f"""
-set -e
-root=$(mktemp -d)
-mkdir $root/bin
-for program in dash sleep true false; do cp /bin/$program $root/bin/; done
-ln -s dash $root/bin/sh
-for library in $(ldd /bin/dash /bin/sleep | grep -o '/[^ ]*\\.so[^ ]*' | sort -u); do
-    mkdir -p $root$(dirname $library)
-    cp -L $library $root$library
-done
-tar -C $root -cf $root.tar .
+IMAGES = f"""{ROOT}tar -C $root -cf $root.tar .
 docker import -c 'EXPOSE 80/tcp' $root.tar {ONE}
 docker import -c 'EXPOSE 80/tcp' -c 'EXPOSE 443/tcp' $root.tar {TWO}
 docker import -c 'EXPOSE 53/tcp' -c 'EXPOSE 53/udp' $root.tar {DNS}

@@ -4,9 +4,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Records what a Docker engine says of containers of many shapes, and of what happens to them: ``record.py DIRECTORY [API]``.
 
-Run it as root on a machine that may lose all its containers' networks and whose engine may become a swarm manager: a test node. It needs the
-Docker client, a shell at /bin/dash, and no registry. The engine is asked over its socket at the given version of the API (as in ``1.52``), or at
-its newest. What the tests read is kept of each document, and nothing is changed in it.
+Run it as root on a machine that may lose all its containers' networks and whose engine may become a swarm manager: a
+test node. It needs the Docker client, a shell at /bin/dash, small_image.py in the same directory, and no registry. The
+engine is asked over its socket at the given version of the API (as in ``1.52``), or at its newest. What the tests read
+is kept of each document, and nothing is changed in it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import threading
 import time
 import typing as t
 from pathlib import Path
+
+from small_image import ROOT
 
 SOCKET = "/var/run/docker.sock"
 PLAIN = "bb"
@@ -71,17 +74,7 @@ SHAPES: dict[str, tuple[str, str, str]] = {
     "udp_and_tcp": ("-p 1053:53/tcp -p 1053:53/udp -l SERVICE_NAME=dns", PLAIN, SLEEP),
 }
 
-IMAGES = f"""
-set -e
-root=$(mktemp -d)
-mkdir $root/bin
-for program in dash sleep true false; do cp /bin/$program $root/bin/; done
-ln -s dash $root/bin/sh
-for library in $(ldd /bin/dash /bin/sleep | grep -o '/[^ ]*\\.so[^ ]*' | sort -u); do
-    mkdir -p $root$(dirname $library)
-    cp -L $library $root$library
-done
-tar -C $root -c . | docker import - {PLAIN}
+IMAGES = f"""{ROOT}tar -C $root -c . | docker import - {PLAIN}
 tar -C $root -c . | docker import -c 'EXPOSE 80/tcp' -c 'EXPOSE 443/tcp' -c 'EXPOSE 53/udp' -c 'ENV SERVICE_NAME=from-image' \\
     -c 'ENV SERVICE_80_REGION=image' -c 'LABEL maintainer=team' - {RICH}
 rm -r $root
