@@ -11,10 +11,10 @@ import os
 import typing as t
 from collections.abc import Mapping
 
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes, parse_ports
+from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction, fail_once
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge import remote_datacenters
+from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import without_secrets
 from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import key_warning, keys_in_git
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Names
 from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Host, Settings, make_report, sentence
@@ -22,46 +22,39 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._tls_certificates
 from ansible_collections.trinode.platform.plugins.plugin_utils._vault import loader_vault
 
 PARTS = ("variables", "facts", "listener", "probe", "stop")
+_TEXT = {"type": "str", "default": ""}
 
 
-class ActionModule(ActionBase):
-    """Judges on the control node; needs no connection and changes nothing."""
+class ActionModule(ControlAction):
+    """Checks on the control node, and changes nothing."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_diff = False
+    ARGUMENTS: t.ClassVar = {
+        "nodes": {"type": "list", "elements": "dict", "required": True},
+        "ports": {"type": "list", "elements": "dict", "required": True},
+        "hosts": {"type": "list", "elements": "str", "required": True},
+        **{part: {"type": "list", "elements": "dict", "required": True} for part in PARTS},
+        "datacenter": _TEXT,
+        "domain": _TEXT,
+        "edge_domain": _TEXT,
+        "wan_datacenters": {"type": "list", "elements": "dict", "default": []},
+        "prepared_queries": {"type": "list", "elements": "dict", "default": []},
+        "wan_faults": {"type": "list", "elements": "dict", "default": []},
+        "wan_warnings": {"type": "list", "elements": "dict", "default": []},
+        "recursors": {"type": "list", "elements": "str", "default": []},
+        "allow_single_server": {"type": "bool", "default": False},
+        "platforms": {"type": "dict", "required": True},
+        "clock_skew_max": {"type": "float", "default": 5.0},
+        "memory_min": {"type": "int", "default": 0},
+        "disk_min": {"type": "int", "default": 0},
+        "mirror": _TEXT,
+        "tolerated": {"type": "list", "elements": "str", "default": []},
+        "edge": {"type": "dict", "default": {}},
+        "certificates": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+        "structured": {"type": "bool", "default": False},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Entry point of the action."""
-        result: dict[str, t.Any] = super().run(tmp, task_vars or {})
-        text = {"type": "str", "default": ""}
-        _validation, args = self.validate_argument_spec(
-            argument_spec={
-                "nodes": {"type": "list", "elements": "dict", "required": True},
-                "ports": {"type": "list", "elements": "dict", "required": True},
-                "hosts": {"type": "list", "elements": "str", "required": True},
-                **{part: {"type": "list", "elements": "dict", "required": True} for part in PARTS},
-                "datacenter": text,
-                "domain": text,
-                "edge_domain": text,
-                "wan_datacenters": {"type": "list", "elements": "dict", "default": []},
-                "prepared_queries": {"type": "list", "elements": "dict", "default": []},
-                "wan_faults": {"type": "list", "elements": "dict", "default": []},
-                "wan_warnings": {"type": "list", "elements": "dict", "default": []},
-                "recursors": {"type": "list", "elements": "str", "default": []},
-                "allow_single_server": {"type": "bool", "default": False},
-                "platforms": {"type": "dict", "required": True},
-                "clock_skew_max": {"type": "float", "default": 5.0},
-                "memory_min": {"type": "int", "default": 0},
-                "disk_min": {"type": "int", "default": 0},
-                "mirror": text,
-                "tolerated": {"type": "list", "elements": "str", "default": []},
-                "edge": {"type": "dict", "default": {}},
-                "certificates": {"type": "list", "elements": "dict", "default": [], "no_log": True},
-                "structured": {"type": "bool", "default": False},
-            }
-        )
+    def answer(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Return the result of the action."""
         hosts = {name: Host(**{part: _mapping(args[part][number]) for part in PARTS}) for number, name in enumerate(args["hosts"])}
         report = make_report(
             parse_nodes(args["nodes"]),
@@ -90,12 +83,17 @@ class ActionModule(ActionBase):
                 certificates=check_certificates(args["certificates"], file_reader(self._loader), datetime.datetime.now(datetime.timezone.utc)),
             ),
         )
+        defined = {name: self.variables["hostvars"].raw_get(name) for name in hosts}
+        report.problems = without_secrets(report.problems, defined)
+        report.warnings = without_secrets(report.warnings, defined)
         for warning in report.warnings:
             self._display.warning(f"preflight: {warning}")
         keys = [str(one.get("key", "")) for one in args["certificates"]]
         for path in keys_in_git([key for key in keys if os.path.isabs(key)], loader_vault(self._loader).is_encrypted):
             self._display.warning(f"preflight: {key_warning(path)}.")
-        result.update(changed=False, msg=sentence(report, len(hosts)))
+        text = sentence(report, len(hosts))
+        # One line that says what was checked, also without -v.
+        result = fail_once(text) if report.problems else {"msg": text, "_ansible_verbose_always": True}
         if args["structured"]:
             result.update(
                 problems=[dataclasses.asdict(one) for one in report.problems],
@@ -103,27 +101,7 @@ class ActionModule(ActionBase):
                 unchecked=report.unchecked,
                 paths=report.paths,
             )
-        if report.problems:
-            result["failed"] = True
-            tell_once(result)
-        else:
-            # One line that says what has been looked at, also without -v.
-            result["_ansible_verbose_always"] = True
-        return result
-
-
-def tell_once(result: dict[str, t.Any]) -> None:
-    """Leave the text of a failed result to the line of the error.
-
-    Ansible prints that and the result below it. The error keeps its line breaks whatever format the results have.
-    """
-    try:
-        from ansible.module_utils._internal._messages import ErrorSummary, Event
-    except ImportError:
-        return
-    text = str(result["msg"])
-    result["exception"] = ErrorSummary(event=Event(msg=text))
-    result["msg"] = f"{text.partition('.')[0]}, as listed."
+        return {"changed": False, **result}
 
 
 def _mapping(value: t.Any) -> Mapping[str, t.Any]:

@@ -9,8 +9,10 @@ import typing as t
 from collections.abc import Iterable
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
+from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction
+from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import without_secrets
+from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Problem
 from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import RoleSpec, load_roles
 from ansible_collections.trinode.platform.plugins.plugin_utils._variable_check import ROLES, VariableCheck, role_defaults
 
@@ -28,27 +30,19 @@ def short(names: Iterable[str]) -> set[str]:
     return found
 
 
-class ActionModule(ActionBase):
-    """Compares; needs no connection and changes nothing."""
+class ActionModule(ControlAction):
+    """Compares, and changes nothing."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_diff = False
+    ARGUMENTS: t.ClassVar = {
+        "roles": {"type": "list", "elements": "str", "default": []},
+        "shared": {"type": "dict", "default": {}},
+        "ignored": {"type": "list", "elements": "str", "default": []},
+        "report_only": {"type": "bool", "default": False},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Entry point of the action."""
-        task_vars = task_vars or {}
-        result: dict[str, t.Any] = super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(
-            argument_spec={
-                "roles": {"type": "list", "elements": "str", "default": []},
-                "shared": {"type": "dict", "default": {}},
-                "ignored": {"type": "list", "elements": "str", "default": []},
-                "report_only": {"type": "bool", "default": False},
-            }
-        )
-        host = str(task_vars["inventory_hostname"])
+    def answer(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Return the result of the action."""
+        host = str(self.variables["inventory_hostname"])
         available = load_roles(ROLES)
         wanted = short(args["roles"]) or set(available)
         if missing := wanted - set(available):
@@ -57,9 +51,12 @@ class ActionModule(ActionBase):
         defaults = role_defaults(self._loader, specs)
         check = VariableCheck(specs, wanted | set(args["shared"]), args["ignored"], defaults)
         # Without play, task and role: inventory, --extra-vars, and what earlier plays set. Nothing of what the playbook passes.
-        defined = task_vars["hostvars"].raw_get(host)
-        problems = check.problems(defined, self._templar.copy_with_new_env(available_variables={**defaults, **task_vars}))
-        result.update(changed=False, problems=problems)
+        defined = self.variables["hostvars"].raw_get(host)
+        templar = self._templar.copy_with_new_env(available_variables={**defaults, **self.variables})
+        found = check.problems(defined, templar)
+        named = without_secrets((Problem(host, **one) for one in found), {host: defined})
+        problems = [{"check": one.check, "message": one.message, "remedy": one.remedy} for one in named]
+        result: dict[str, t.Any] = {"changed": False, "problems": problems}
         if problems and not args["report_only"]:
             lines = [f"{number}. {host}: {one['message']}; {one['remedy']}." for number, one in enumerate(problems, start=1)]
             result.update(failed=True, msg="\n".join(["Variables that no role understands. Nothing was changed.", *lines]))

@@ -7,32 +7,24 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.plugins.action import ActionBase
-
+from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction
 from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SecretError, loader_store, random_value
 
 
-class ActionModule(ActionBase):
-    """Works on the control node; needs no connection."""
+class ActionModule(ControlAction):
+    """Keeps, makes or removes one file."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_diff = False
+    ARGUMENTS: t.ClassVar = {
+        "name": {"type": "str", "required": True},
+        "directory": {"type": "path", "required": True},
+        "value": {"type": "str", "no_log": True},
+        "kind": {"type": "str", "choices": ["uuid", "key"], "default": "uuid"},
+        "state": {"type": "str", "choices": ["present", "absent", "renewed"], "default": "present"},
+    }
+    REQUIRED_IF = (("state", "present", ("value",)),)
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Entry point of the action."""
-        result: dict[str, t.Any] = super().run(tmp, task_vars or {})
-        _validation, args = self.validate_argument_spec(
-            argument_spec={
-                "name": {"type": "str", "required": True},
-                "directory": {"type": "path", "required": True},
-                "value": {"type": "str", "no_log": True},
-                "kind": {"type": "str", "choices": ["uuid", "key"], "default": "uuid"},
-                "state": {"type": "str", "choices": ["present", "absent", "renewed"], "default": "present"},
-            },
-            required_if=[("state", "present", ("value",))],
-        )
+    def answer(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Return the result of the action."""
         try:
             store = loader_store(self._loader, args["directory"], bool(self._task.check_mode))
             if args["state"] == "renewed":
@@ -42,7 +34,5 @@ class ActionModule(ActionBase):
             else:
                 changed = store.put(args["name"], args["value"] if args["state"] == "present" else random_value(args["kind"]))
         except SecretError as error:
-            result.update(failed=True, msg=str(error))
-            return result
-        result.update(changed=changed)
-        return result
+            return {"failed": True, "msg": str(error)}
+        return {"changed": changed}

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible.plugins.action import ActionBase
-
+from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction
 from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import key_warning, keys_in_git, readable_in_git
 from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SUFFIX, SecretError, loader_store
 from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import git_warning, secrets_fault
@@ -19,40 +18,33 @@ FIRST = "consul_token_management"
 AUTHORITY = "consul_ca"
 
 
-class ActionModule(ActionBase):
-    """Works on the control node; needs no connection."""
+class ActionModule(ControlAction):
+    """Compares what the agents have with the directory of the secrets."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_diff = False
+    ARGUMENTS: t.ClassVar = {
+        "directory": {"type": "path", "required": True},
+        "stages": {"type": "dict", "required": True},
+        "left_out": {"type": "list", "elements": "str", "default": []},
+        "own_authority": {"type": "bool", "default": False},
+        "lost": {"type": "bool", "default": False},
+        "key_files": {"type": "list", "elements": "path", "default": []},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Entry point of the action."""
-        result: dict[str, t.Any] = super().run(tmp, task_vars or {})
-        _validation, args = self.validate_argument_spec(
-            argument_spec={
-                "directory": {"type": "path", "required": True},
-                "stages": {"type": "dict", "required": True},
-                "left_out": {"type": "list", "elements": "str", "default": []},
-                "own_authority": {"type": "bool", "default": False},
-                "lost": {"type": "bool", "default": False},
-                "key_files": {"type": "list", "elements": "path", "default": []},
-            }
-        )
+    def answer(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Return the result of the action."""
         try:
             store = loader_store(self._loader, args["directory"], bool(self._task.check_mode))
             needed = [FIRST] if args["own_authority"] else [FIRST, AUTHORITY]
             missing = [] if args["lost"] else [os.path.basename(store.path(name)) for name in needed if not os.path.exists(store.path(name))]
             fault = secrets_fault(store.directory, args["stages"], missing, store.begun(), args["left_out"])
             if fault:
-                return {**result, "failed": True, "msg": f"{fault}."}
+                return {"failed": True, "msg": f"{fault}."}
             changed = not os.path.exists(store.path(FIRST))
             store.ensure(FIRST, "uuid")
         except SecretError as error:
-            return {**result, "failed": True, "msg": str(error)}
+            return {"failed": True, "msg": str(error)}
         is_encrypted = loader_vault(self._loader).is_encrypted
         readable = readable_in_git(store.directory, is_encrypted, [f"*{SUFFIX}"])
         warnings = [git_warning(store.directory, readable)] if readable else []
         warnings += map(key_warning, keys_in_git(args["key_files"], is_encrypted))
-        return {**result, "changed": changed, **({"warnings": warnings} if warnings else {})}
+        return {"changed": changed, **({"warnings": warnings} if warnings else {})}

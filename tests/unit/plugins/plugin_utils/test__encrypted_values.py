@@ -5,13 +5,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from ansible._internal._datatag._tags import VaultedValue
+from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import EncryptedString, VaultLib, VaultSecret, VaultSecretsContext
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import encrypted, hide, plain_texts
+from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import (
+    encrypted,
+    hide,
+    plain_texts,
+    without_secrets,
+)
+from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Problem
 from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import RoleSpec
 from ansible_collections.trinode.platform.plugins.plugin_utils._variable_check import VariableCheck
 
@@ -55,3 +63,34 @@ def test_a_message_without_a_secret(text: str, secret: str) -> None:
     assert "(encrypted)" in hidden
     assert "hun" not in hidden and "ter2" not in hidden
     assert hide(text, []) == text
+
+
+def read(place: Path, text: str, password: str = "") -> dict[str, object]:
+    """Read a file of variables as an inventory does, encrypted as a whole when there is a password."""
+    loader = DataLoader()
+    data = text.encode()
+    if password:
+        loader.set_vault_secrets([("default", VaultSecret(password.encode()))])
+        data = VaultLib([("default", VaultSecret(password.encode()))]).encrypt(data)
+    (place / "vars.yml").write_bytes(data)
+    return dict(loader.load_from_file(str(place / "vars.yml")))
+
+
+CONTENT = "a: hunter2\nb: 5432\nc: [x9, true, {d: 1.5}]\n"
+
+
+def test_all_values_of_an_encrypted_file_are_secret(tmp_path: Path) -> None:
+    assert plain_texts([read(tmp_path, CONTENT, "open sesame")]) == {"hunter2", "5432", "x9", "1.5"}
+
+
+def test_the_values_of_another_file_are_not(tmp_path: Path) -> None:
+    assert plain_texts([read(tmp_path, CONTENT)]) == set()
+
+
+def test_names_stay_where_a_part_of_one_is_a_secret(tmp_path: Path) -> None:
+    defined = {"consul-1": read(tmp_path, "platform_domain: consul\nplatform_number: 1\n", "open sesame")}
+    problem = Problem("consul-1", "domain", "consul-1: platform_domain is 'consul', 1 of 10", "write consul_x or 1")
+    (found,) = without_secrets([problem], defined)
+    assert found.message == "consul-1: platform_domain is '(encrypted)', (encrypted) of 10"
+    assert found.remedy == "write (encrypted)_x or (encrypted)"
+    assert without_secrets([problem], {"consul-1": {"a": "consul"}}) == [problem]
