@@ -16,6 +16,8 @@ description:
   - Belongs into C(vars_files) of each play. Ansible evaluates these before the first task, whatever C(--tags), C(--skip-tags), C(--limit) and
     C(--start-at-task) leave out, so no run gets past the checks.
   - Checks the inventory's groups, C(--limit), the names, types and values of all variables, the required variables, and that all hosts agree.
+  - Refuses variables from outside that replace what the playbooks decide about the protection of the site, variables
+    that another playbook gives with C(import_playbook), and options of the command line that leave out a check.
     It ends the run with one numbered list of all problems.
 options:
   rules:
@@ -33,7 +35,7 @@ options:
   secrets:
     description:
       - Whether the secrets of a secure site must be on this control node. V(needed) requires them, V(made) requires them only when the tags of
-        the run leave out what makes them, and V(none) does not.
+        the run leave out what makes them, but not for V(preflight) alone in check mode, and V(none) does not.
     type: str
     choices: [none, made, needed]
     default: none

@@ -80,7 +80,7 @@ def hide(text: str, secrets: Iterable[str], names: Iterable[str] = ()) -> str:
         secrets: what must not be in it.
         names: hosts and variables, which stay as they are even where a part of one is a secret.
     """
-    forms = {form for one in secrets for form in (one, repr(one)[1:-1], json.dumps(one)[1:-1], " ".join(one.split())) if form}
+    forms = {form for one in secrets for form in _forms(one) if form}
     if not forms:
         return text
     kept = [rf"(?<![\w.-]){re.escape(name)}(?![\w-])" for name in names if name]
@@ -88,6 +88,12 @@ def hide(text: str, secrets: Iterable[str], names: Iterable[str] = ()) -> str:
     hidden = [_whole(form) if len(form) < _WORD else re.escape(form) for form in sorted(forms, key=len, reverse=True)]
     pattern = rf"({'|'.join(sorted(kept, key=len, reverse=True)) or '(?!)'})|{'|'.join(hidden)}"
     return re.sub(pattern, lambda found: found[1] or HIDDEN, text, flags=re.IGNORECASE)
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """Return the forms in which a message may hold a secret; the last one is that of an example of a name."""
+    name = re.sub(r"[^a-z0-9-]+", "-", secret.lower()).strip("-")
+    return secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], " ".join(secret.split()), name, name[:63]
 
 
 def _whole(form: str) -> str:

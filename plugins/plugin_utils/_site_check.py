@@ -8,12 +8,14 @@ Joins the rules (L(_site_rules), L(_inventory_rules), L(_variable_check)) with w
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import typing as t
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from pathlib import Path
 
+import yaml
 from ansible import context
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -21,10 +23,11 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes
+from ansible_collections.trinode.platform.plugins.plugin_utils import _security_rules as security_rules
 from ansible_collections.trinode.platform.plugins.plugin_utils import _site_rules as rules
 from ansible_collections.trinode.platform.plugins.plugin_utils._control_node import control_node_problems
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge import EdgeError, check_edge
-from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import hide, plain_texts
+from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import without_secrets
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import (
     Names,
     Problem,
@@ -35,11 +38,19 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules 
 )
 from ansible_collections.trinode.platform.plugins.plugin_utils._platform_nodes import GROUPS, platform_nodes
 from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Report, sentence
-from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import RoleSpec, load_roles
+from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import (
+    RoleSpec,
+    check_of,
+    load_roles,
+    owner,
+)
 from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import BEGINNING, SUFFIX
 from ansible_collections.trinode.platform.plugins.plugin_utils._variable_check import (
     ROLES,
     VariableCheck,
+    early_fault,
+    origin,
+    origin_path,
     reason,
     role_defaults,
     shown,
@@ -50,8 +61,10 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._variable_types i
 VARS = ROLES.parent / "playbooks" / "vars"
 SHARED = ROLES / "preflight" / "vars" / "main.yml"
 #: Checks that preflight_tolerated cannot turn into warnings.
-NEVER_TOLERATED = ("control_node", "security", "confirmation", "groups", "inventory", "limit", "secrets")
+NEVER_TOLERATED = ("control_node", "security", "confirmation", "groups", "inventory", "limit", "secrets", "tags")
 STATUS = 2
+# Of the secure form's values, a name that both forms set counts.
+_FORMS = ("platform", rules.OPEN, rules.SECURE)
 # Further variables whose value the rules need.
 _OTHERS = (
     "consul_server_node_name",
@@ -62,6 +75,7 @@ _OTHERS = (
 )
 #: Names that the playbooks set to what they read of the inventory.
 READ_FIRST = frozenset({"consul_server_node_name"})
+_EXTRA = "consul_server_extra_config"
 _LISTING = ("syntax", "listhosts", "listtasks", "listtags")
 
 
@@ -81,6 +95,7 @@ class _Process:
 
     site: t.ClassVar[Site | None] = None
     security: t.ClassVar[str] = ""
+    specs: t.ClassVar[tuple[list[RoleSpec], Mapping[str, Mapping[str, t.Any]]] | None] = None
     passed: t.ClassVar[set[Request]] = set()
     # The datacenter that the caller named. Read without a host, so that one that the inventory names confirms nothing.
     confirmed: t.ClassVar[t.Any] = None
@@ -97,14 +112,16 @@ def checked_file(request: Request, variables: Mapping[str, t.Any], templar: t.An
     if variables.get("inventory_hostname") is None:
         _Process.confirmed = _given("confirm_datacenter", variables, templar)
         everything = _given(request.everything, variables, templar)
-        _end([*control_node_problems(), *_early_problems(request, variables, everything)])
+        early = _early_problems(request, variables, everything)
+        _end([*control_node_problems(), *early, *_outside_problems(variables, loader)])
         return _file(_Process.security or rules.SECURE)
     if request not in _Process.passed:
         if "hostvars" not in variables:
             raise AnsibleError("trinode.platform.checked_site: Ansible gives no hostvars here; use it in vars_files of a play only")
         # Kept, because later playbooks of the same call would see what earlier ones registered.
         site = _Process.site = _Process.site or Site(variables["groups"], variables["hostvars"], templar, loader)
-        _end([*_call_problems(variables), *site.problems(request, _Process.confirmed, _needs_secrets(request, variables))], site.tolerated())
+        found = site.problems(request, _Process.confirmed, _Part.of(variables))
+        _end([*_call_problems(variables), *_part_problems(variables, site), *found], site.tolerated())
         for one in site.overruled():
             Display().warning(f"preflight: {one}")
         _Process.security = site.security()
@@ -174,10 +191,80 @@ def _early_problems(request: Request, variables: Mapping[str, t.Any], everything
     return found
 
 
-def _needs_secrets(request: Request, variables: Mapping[str, t.Any]) -> bool:
-    if request.secrets == "made":
-        return rules.uses_secrets(variables.get("ansible_run_tags") or (), variables.get("ansible_skip_tags") or ())
-    return request.secrets == "needed"
+def _outside_problems(variables: Mapping[str, t.Any], loader: t.Any) -> Iterator[Problem]:
+    """Find variables that another playbook gives the plays of this one, where these checks do not see them."""
+    specs, _shared = _specifications(loader)
+    extra, defaults = load_extra_vars(loader), role_defaults(loader, specs)
+    for key, value in variables.items():
+        name = str(key)
+        # A truth value remembers no place, and its name may have that of a default.
+        expected = name in extra or (name in defaults and value == defaults[name]) or _own(value, key)
+        if expected or owner(name, specs) is None or not origin(value, key):
+            continue
+        yield Problem(
+            "",
+            check_of(name),
+            f"{name} ({origin(value, key)}) is given to the plays of this playbook, where the checks do not see it",
+            "move it to the inventory, for example to group_vars/all.yml, or give it with -e",
+        )
+
+
+def _own(value: t.Any, key: t.Any) -> bool:
+    """Return whether a variable was written in a file of this collection."""
+    if isinstance(value, bool) and _within(ROLES, key):
+        return str(key) in _given_by_plays()
+    return _within(ROLES, value, key) or _within(VARS.parent, value, key)
+
+
+def _within(place: Path, *values: t.Any) -> bool:
+    path = origin_path(*values)
+    return bool(path) and Path(path).resolve().is_relative_to(place)
+
+
+@functools.cache
+def _given_by_plays() -> frozenset[str]:
+    """Return the variables that the playbooks of this collection give their own plays."""
+    plays = [play for path in VARS.parent.glob("*.yml") for play in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    return frozenset(name for play in plays for name in play.get("vars") or ())
+
+
+def _specifications(loader: t.Any) -> tuple[list[RoleSpec], Mapping[str, Mapping[str, t.Any]]]:
+    """Return all variables that the roles and the playbooks know, and the platform's own ones."""
+    if _Process.specs is None:
+        shared = loader.load_from_file(str(SHARED))["__preflight_shared_variables"]
+        others = (RoleSpec(name, options) for name, options in shared.items())
+        _Process.specs = [*load_roles(ROLES).values(), *others], shared["platform"]
+    return _Process.specs
+
+
+def _part_problems(variables: Mapping[str, t.Any], site: Site) -> Iterator[Problem]:
+    part, start = _Part.of(variables), str(context.CLIARGS.get("start_at_task") or "")
+    yield from security_rules.part_problems(part.run, part.skip, start, site.secure)
+
+
+class _Part(t.NamedTuple):
+    """Which part of a playbook a run plays, and where its inventories are."""
+
+    run: Sequence[str]
+    skip: Sequence[str]
+    check: bool
+    inventories: Sequence[str]
+
+    @classmethod
+    def of(cls, variables: Mapping[str, t.Any]) -> _Part:
+        """Return the part that Ansible's variables describe."""
+        return cls(
+            variables.get("ansible_run_tags") or (),
+            variables.get("ansible_skip_tags") or (),
+            bool(variables.get("ansible_check_mode")),
+            [str(one) for one in variables.get("ansible_inventory_sources") or ()],
+        )
+
+    def needs_secrets(self, request: Request) -> bool:
+        """Return whether the secrets must be on this machine."""
+        if request.secrets == "made":
+            return security_rules.uses_secrets(self.run, self.skip, self.check)
+        return request.secrets == "needed"
 
 
 def _limit(variables: Mapping[str, t.Any]) -> str:
@@ -190,14 +277,11 @@ class Site:
     def __init__(self, groups: Mapping[str, Sequence[str]], hostvars: t.Any, templar: t.Any, loader: t.Any) -> None:
         self._groups = groups
         self._loader = loader
-        shared = loader.load_from_file(str(SHARED))["__preflight_shared_variables"]
-        self._specs = [*load_roles(ROLES).values(), *(RoleSpec(name, options) for name, options in shared.items())]
-        self._shared: Mapping[str, Mapping[str, t.Any]] = shared["platform"]
+        self._specs, self._shared = _specifications(loader)
         self._defaults = role_defaults(loader, self._specs)
         # A value may refer to what the playbooks define.
-        self._passed: dict[str, t.Any] = {}
-        for name in ("platform", rules.SECURE):
-            self._passed.update(loader.load_from_file(str(VARS / f"{name}.yml"), trusted_as_template=True) or {})
+        self._forms = {name: _load(loader, name) for name in _FORMS}
+        self._passed: dict[str, t.Any] = {name: value for form in _FORMS for name, value in self._forms[form].items()}
         self.hosts = list(dict.fromkeys(host for group in GROUPS for host in groups.get(group) or ()))
         self.raw = {host: hostvars.raw_get(host) for host in self.hosts}
         given = {**self._defaults, **self._passed}
@@ -235,13 +319,18 @@ class Site:
         """Return the form of the site; only called without a problem."""
         return rules.site_security(self.values)
 
+    @property
+    def secure(self) -> bool:
+        """Whether the site has the secure form, which it has as long as not all hosts say open."""
+        return self.security() == rules.SECURE
+
     def tolerated(self) -> list[str]:
         """Return the checks whose problems only warn."""
         return [str(one) for one in self._first("preflight_tolerated", [])]
 
     def overruled(self) -> list[Problem]:
         """Return the variables of the inventory that the playbooks set after it, which so have no effect."""
-        extra = load_extra_vars(self._loader)
+        extra = {*load_extra_vars(self._loader), *self._decided()}
         joined: dict[tuple[str, str], list[str]] = {}
         for host in self.hosts:
             for name in sorted({*self.raw[host]} & {*self._passed} - {*extra} - READ_FIRST):
@@ -253,9 +342,53 @@ class Site:
             for (where, remedy), hosts in joined.items()
         ]
 
-    def problems(self, request: Request, confirmed: t.Any, needs_secrets: bool) -> list[Problem]:
+    def _decided(self) -> set[str]:
+        """Return the variables that only the playbooks may set."""
+        both = {*self._forms["platform"], *self._forms[rules.OPEN]}
+        secure = self._forms[rules.SECURE]
+        found = security_rules.decided(self.secure, secure, both, lambda name: check_of(name) == "security")
+        internal = {name for name in self._passed if all(name not in spec.known for spec in self._specs)}
+        return found | internal
+
+    def _overriding(self) -> Iterator[Problem]:
+        """Find what would replace a decision of the playbooks about the protection of the site.
+
+        What has no effect there, because the playbooks set it later, misleads those who read it.
+        """
+        joined: dict[tuple[str, str], list[str]] = {}
+        for host, raw in self.raw.items():
+            for name in sorted({*raw} & self._decided()):
+                joined.setdefault(self._replaced(name, raw), []).append(host)
+            for path in security_rules.weakening(self._evaluated(host, _EXTRA)) if self.secure else ():
+                message = f"{path} in {_variable(_EXTRA, raw)} would replace what the secure form demands"
+                joined.setdefault((message, "remove it"), []).append(host)
+        for name, value in load_extra_vars(self._loader).items():
+            if name.startswith("__") and (spec := owner(name.lstrip("_"), self._specs)):
+                message = f"{shown(name, value, name)} is internal to {_named(spec)}"
+                joined.setdefault((message, "remove it"), []).extend(self.hosts)
+        for (message, remedy), hosts in joined.items():
+            yield Problem(hosts[0], "security", f"{rules.words(hosts)}: {message}", remedy)
+
+    def _replaced(self, name: str, raw: Mapping[t.Any, t.Any]) -> tuple[str, str]:
+        """Return what is wrong with a variable that only the playbooks may set, and the remedy."""
+        known = next((spec for spec in self._specs if name in spec.known), None)
+        if known is None:
+            return f"{_variable(name, raw)} is no variable of the platform, but internal to its playbooks", "remove it"
+        secret = "trinode.platform.secret" in str(self._passed.get(name))
+        made_of = [] if secret else rules.sources(name, self._passed, self._shared)
+        remedy = f"set {rules.words(made_of)} instead" if made_of else "remove it; platform_security decides about it"
+        return f"{_variable(name, raw)} would replace what the playbooks set for {_named(known)}", remedy
+
+    def _evaluated(self, host: str, name: str) -> t.Any:
+        """Return the value of a variable; None where there is none, or an error, which is reported elsewhere."""
+        try:
+            return self._templars[host].template(self.raw[host].get(name))
+        except AnsibleError:
+            return None
+
+    def problems(self, request: Request, confirmed: t.Any, part: _Part) -> list[Problem]:
         """Return everything that is wrong, the problems of the whole site first."""
-        found = [*self._security(), *self._variables(), *self._rules(request.complete)]
+        found = [*self._security(), *self._overriding(), *self._variables(), *self._rules(request.complete)]
         if request.confirm:
             datacenters = [str(own.get("platform_datacenter", "")) for own in self.values.values()]
             problem = rules.confirmation_problem(request.confirm, confirmed, datacenters)
@@ -263,36 +396,44 @@ class Site:
         if request.complete and not found:
             # It is made of everything that was checked so far.
             found += self._edge()
-        if needs_secrets and self.security() == rules.SECURE:
-            found += self._secrets()
+        if self.secure:
+            found += self._secrets(part, part.needs_secrets(request))
         order = {host: number for number, host in enumerate(["", *self.hosts])}
-        return sorted(self._without_secrets(found), key=lambda one: order.get(one.host, 0))
-
-    def _without_secrets(self, found: Sequence[Problem]) -> list[Problem]:
-        """Return the problems without what the inventory holds encrypted, wherever a rule repeats it."""
-        secrets = plain_texts(self.raw.values()) if found else set()
-        return [replace(one, message=hide(one.message, secrets), remedy=hide(one.remedy, secrets)) for one in found]
+        return sorted(without_secrets(found, self.raw), key=lambda one: order.get(one.host, 0))
 
     def _edge(self) -> list[Problem]:
         """Return what is wrong with the description of the edge, each problem once for all hosts that have it."""
-        joined: dict[str, list[str]] = {}
+        joined: dict[tuple[str, str], list[str]] = {}
         for host in self.hosts:
             try:
                 if host in self._templars[host].template(self._passed["platform_nginx_hosts"]):
                     check_edge(self._templars[host].template(self._passed["platform_edge_description"]))
             except EdgeError as error:
                 for text in error.errors:
-                    joined.setdefault(f"platform_edge is wrong: {text}", []).append(host)
+                    joined.setdefault((f"platform_edge is wrong: {text}", "correct platform_edge"), []).append(host)
             except AnsibleError as error:
-                joined.setdefault(f"platform_edge cannot be evaluated: {reason(error)}", []).append(host)
-        return [Problem(hosts[0], "edge", f"{rules.words(hosts)}: {text}", "correct platform_edge") for text, hosts in joined.items()]
+                joined.setdefault(self._unknown_edge(host, error), []).append(host)
+        found = joined.items()
+        return [Problem(hosts[0], "edge", f"{rules.words(hosts)}: {text}", remedy) for (text, remedy), hosts in found]
 
-    def _secrets(self) -> Iterator[Problem]:
-        directory = self._first("platform_secrets_directory", "")
-        if not directory and self.hosts:
-            directory = os.path.join(str(self.raw[self.hosts[0]].get("inventory_dir") or ""), "secrets")
-        if not any(os.path.exists(os.path.join(directory, f"{name}{SUFFIX}")) for name in BEGINNING):
-            yield rules.secrets_problem(directory)
+    def _unknown_edge(self, host: str, error: AnsibleError) -> tuple[str, str]:
+        """Return which variable keeps the description of the edge from being known, and the remedy."""
+        raw = self.raw[host]
+        for name in rules.sources("platform_edge_description", self._passed, self._shared):
+            if name in raw and (fault := early_fault(name, raw[name], raw)):
+                return f"{_variable(name, raw)} {fault[0]}", fault[1]
+        return f"platform_edge cannot be evaluated: {reason(error)}", "correct platform_edge"
+
+    def _secrets(self, part: _Part, needed: bool) -> Iterator[Problem]:
+        given = str(self._first("platform_secrets_directory", ""))
+        # Without a file it is the text None.
+        named = {host: str(raw.get("inventory_dir")) for host, raw in self.raw.items()}
+        places = {host: place if os.path.isabs(place) else "" for host, place in named.items()}
+        chosen = os.path.expanduser(given) or os.path.join(next(iter(places.values()), ""), "secrets")
+        unclear = list(security_rules.directory_problems(given, places, _further_secrets(part.inventories, chosen)))
+        yield from unclear
+        if needed and not unclear and not _begun(chosen):
+            yield security_rules.secrets_problem(chosen)
 
     def _security(self) -> list[Problem]:
         name = "platform_security"
@@ -311,11 +452,13 @@ class Site:
             {spec.name for spec in self._specs},
             [str(one) for one in self._first("preflight_ignored_variables", [])],
             self._defaults,
+            early={*rules.SITE_WIDE, *rules.REQUIRED, *_OTHERS},
         )
+        decided = {"platform_security", *self._decided()}
         joined: dict[tuple[str, str, str], list[str]] = {}
         for host in self.hosts:
-            # Its own rule is stricter.
-            defined = {name: value for name, value in self.raw[host].items() if name != "platform_security"}
+            # Their own rules are stricter.
+            defined = {name: value for name, value in self.raw[host].items() if name not in decided}
             for one in check.problems(defined, self._templars[host]):
                 joined.setdefault((one["check"], one["message"], one["remedy"]), []).append(host)
         found = [Problem(hosts[0], check_name, f"{rules.words(hosts)}: {message}", remedy) for (check_name, message, remedy), hosts in joined.items()]
@@ -344,3 +487,29 @@ class Site:
         if complete:
             yield from server_problems(nodes, names.allow_single_server)
             yield from datacenter_problems(nodes, names)
+
+
+def _variable(name: str, defined: Mapping[t.Any, t.Any]) -> str:
+    """Return a variable's name with the place where it was written, which the name may hold when the value cannot."""
+    return shown(name, defined[name], next(key for key in defined if key == name))
+
+
+def _named(spec: RoleSpec) -> str:
+    return f"the {spec.name}" if spec.name in ("platform", "playbooks") else f"the role {spec.name}"
+
+
+def _load(loader: t.Any, form: str) -> dict[str, t.Any]:
+    """Return what the playbooks set in a form."""
+    return loader.load_from_file(str(VARS / f"{form}.yml"), trusted_as_template=True) or {}
+
+
+def _begun(directory: str) -> bool:
+    """Return whether a directory holds the secrets of a site."""
+    return any(os.path.exists(os.path.join(directory, f"{name}{SUFFIX}")) for name in BEGINNING)
+
+
+def _further_secrets(inventories: Sequence[str], chosen: str) -> list[str]:
+    """Return the directories with secrets that are next to inventories, but for the one that is used."""
+    places = {one if os.path.isdir(one) else os.path.dirname(one) for one in inventories if os.path.exists(one)}
+    found = {os.path.realpath(os.path.join(place, "secrets")) for place in places}
+    return sorted(one for one in found - {os.path.realpath(chosen)} if _begun(one))

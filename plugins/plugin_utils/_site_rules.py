@@ -220,25 +220,6 @@ def explicit_problem(action: str, sources: Sequence[str]) -> Problem:
     )
 
 
-def uses_secrets(run: Sequence[str], skip: Sequence[str]) -> bool:
-    """Return whether the tags of a run leave out what makes the secrets, but not what uses them."""
-    making = {"consul_server"}
-    using = {f"{role}{part}" for role in ("registrator", "consul_template") for part in ("", "_install", "_configure")} | {"edge"}
-    every = {"all", "tagged"} & {*run} or not run
-    made = (every or making & {*run}) and not making & {*skip}
-    return not made and bool(every or using & {*run})
-
-
-def secrets_problem(directory: str) -> Problem:
-    """Return the problem of a playbook that needs the secrets of a secure site."""
-    return Problem(
-        "",
-        "secrets",
-        f"the secrets of this secure site are not on this machine ({directory})",
-        "bring the directory from the machine or the backup that has it (platform_secrets_directory)",
-    )
-
-
 def sources(name: str, passed: Mapping[str, t.Any], known: Iterable[str]) -> list[str]:
     """Return the variables of the inventory of which the playbooks make one that they set."""
     found: set[str] = set()

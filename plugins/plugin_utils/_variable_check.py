@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import re
 import typing as t
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from ansible._internal._datatag._tags import Origin
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
@@ -29,21 +30,28 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 _LATER = ("ansible_facts", "ansible_local", "hostvars", "lookup(", "query(", "q(")
 
 
+def _origin(*values: t.Any) -> t.Any:
+    """Return what Ansible remembers of where the first of these values was written."""
+    found = (Origin.get_tag(value) for value in values)
+    return next((tag for tag in found if tag is not None and (tag.path or tag.description)), None)
+
+
+def origin_path(*values: t.Any) -> str:
+    """Return the file in which a variable was written; empty without one."""
+    tag = _origin(*values)
+    return str(tag.path or "") if tag else ""
+
+
 def origin(*values: t.Any) -> str:
     """Return the file and line in which a variable was written, when Ansible remembers them."""
-    try:
-        from ansible._internal._datatag._tags import Origin
-    except ImportError:
+    tag = _origin(*values)
+    if tag is None:
         return ""
-    for value in values:
-        tag = Origin.get_tag(value)
-        if tag is not None and tag.path:
-            path = os.path.relpath(tag.path)
-            path = tag.path if path.startswith("../..") else path
-            return f"{path}:{tag.line_num}" if tag.line_num else str(path)
-        if tag is not None and tag.description:
-            return str(tag.description).strip("<>")
-    return ""
+    if not tag.path:
+        return str(tag.description).strip("<>")
+    path = os.path.relpath(tag.path)
+    path = tag.path if path.startswith("../..") else path
+    return f"{path}:{tag.line_num}" if tag.line_num else str(path)
 
 
 def shown(name: str, *values: t.Any) -> str:
@@ -53,12 +61,41 @@ def shown(name: str, *values: t.Any) -> str:
 
 
 _UNDEFINED = re.compile(r"'([A-Za-z_]\w*)' is undefined")
+# What Ansible learns from a host, and not from the inventory.
+_GIVEN = r"host\b|port\b|user\b|connection\b|check_mode\b|limit\b|version\b|play_|run_|skip_|inventory_|ssh_|become"
+_FACTS = re.compile(rf"\bansible_(?!{_GIVEN})\w+")
+_EXAMPLES = {"platform_address": "192.0.2.1"}
 
 
 def undefined_remedy(error: Exception) -> str:
     """Return what to do about a value that refers to a variable that is not there."""
     found = _UNDEFINED.search(str(error))
     return f"set {found[1]} for it, or correct its value" if found else "correct its value"
+
+
+def early_fault(name: str, raw: t.Any, defined: Mapping[str, t.Any]) -> tuple[str, str] | None:
+    """Return why a value that is needed before the first connection is not known then, and the remedy.
+
+    None when it is not made of facts.
+
+    Args:
+        name: the variable.
+        raw: its value as it was written.
+        defined: the variables that it may refer to.
+    """
+    pending, seen = [str(raw)], {name}
+    while pending:
+        text = pending.pop()
+        if fact := _FACTS.search(text):
+            example = f", as in {name}: {_EXAMPLES[name]}" if name in _EXAMPLES else ""
+            return (
+                f"is made of facts of the host ({fact[0]}), and is needed before the first connection",
+                f"write the value itself into the inventory{example}",
+            )
+        names = {one for one in re.findall(r"[A-Za-z_]\w*", text) if one in defined} - seen
+        seen |= names
+        pending += [str(defined[one]) for one in names]
+    return None
 
 
 def reason(error: Exception) -> str:
@@ -84,13 +121,22 @@ class VariableCheck:
         wanted: the names of the specifications that count.
         ignored: patterns of names that belong to other software.
         defaults: the defaults of the roles.
+        early: the names of the variables that are needed before the first connection.
     """
 
-    def __init__(self, specs: Sequence[RoleSpec], wanted: set[str], ignored: Sequence[str], defaults: Mapping[str, t.Any]) -> None:
+    def __init__(
+        self,
+        specs: Sequence[RoleSpec],
+        wanted: set[str],
+        ignored: Sequence[str],
+        defaults: Mapping[str, t.Any],
+        early: Collection[str] = (),
+    ) -> None:
         self._specs = specs
         self._wanted = wanted
         self._ignored = ignored
         self._defaults = defaults
+        self._early = early
 
     def problems(self, defined: Mapping[str, t.Any], templar: t.Any) -> list[dict[str, str]]:
         """Return what is wrong with the variables of one host, as check, message and remedy."""
@@ -106,6 +152,8 @@ class VariableCheck:
                 continue
             whose = "" if not one.role else (" of the platform" if one.role == "platform" else f" of the role {one.role}")
             remedy = f"did you mean {one.nearest}? Otherwise remove it" if one.nearest else "remove it"
+            if one.role not in ("platform", "playbooks"):
+                remedy += ", or list it in preflight_ignored_variables when it belongs to other software"
             problems.append(_problem(one.nearest or one.name, f"{shown(one.name, *named[one.name])} is no variable{whose}", remedy))
         return problems
 
@@ -119,7 +167,11 @@ class VariableCheck:
             try:
                 value = templar.template(raw)
             except AnsibleUndefinedVariable as error:
-                if not any(word in str(raw) for word in _LATER):
+                early = name in self._early
+                values = {one: value for one, (_key, value) in named.items()} if early else {}
+                if early and (fault := early_fault(name, raw, values)):
+                    problems.append(_problem(name, f"{where} {fault[0]}", fault[1]))
+                elif early or not any(word in str(raw) for word in _LATER):
                     problems.append(_problem(name, f"{where} cannot be evaluated: {reason(error)}", undefined_remedy(error)))
                 continue
             except AnsibleError as error:

@@ -89,6 +89,10 @@ def test_nothing_on_the_command_line_leaves_the_check_out(control: Control, argu
 def test_extra_variables_are_checked(control: Control) -> None:
     control.play("drain.yml", "--limit", "consul-1", "-e", "platform_security=Secure").refused("(CLI option '-e') is 'Secure'")
     control.play("drain.yml", "--limit", "consul-1", "-e", "platform_secure=false").refused("platform_secure (CLI option '-e') is no variable")
+    # Neither that of other software, nor tolerated.
+    ignored = {"preflight_ignored_variables": ["platform_*"], "preflight_tolerated": ["variable"]}
+    outcome = control.play("site.yml", variables={**ignored, "platform_on_the_way": True})
+    outcome.refused("platform_on_the_way is no variable of the platform, but internal")
 
 
 @pytest.mark.parametrize("name", ["uninstall_everything", "uninstall_packages", "drain_last_instances", "remove_dead", "remove_last_servers"])
@@ -137,7 +141,8 @@ def test_both_forms_and_the_default_pass_the_check(control: Control) -> None:
     for variables in ({}, {"platform_security": "secure"}, {"platform_security": "open"}):
         control.write(site(**variables))
         outcome = control.play("backup.yml")
-        assert "Preflight found" not in outcome.output, outcome.output
+        assert outcome.report.startswith("1 problem. "), outcome.output
+        assert "1. consul-1, consul-2 and consul-3 cannot be reached" in outcome.report, outcome.output
         assert outcome.calls, outcome.output
 
 
@@ -237,9 +242,128 @@ def test_a_machine_without_the_secrets_makes_none(control: Control, playbook: st
     assert "The secrets of this secure site" not in control.play(playbook, "--check").report
 
 
-@pytest.mark.parametrize("arguments", [["--tags", "registrator"], ["--tags", "edge"], ["--skip-tags", "consul_server"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--tags", "registrator"],
+        ["--tags", "edge"],
+        ["--tags", "docker_daemon_dns"],
+        ["--tags", "preflight"],
+        ["--tags", "consul_server_install"],
+        ["--skip-tags", "consul_server"],
+        ["--skip-tags", "consul_server_configure"],
+    ],
+    ids=" ".join,
+)
 def test_a_part_of_a_run_makes_no_secrets(control: Control, arguments: list[str]) -> None:
     control.play("site.yml", *arguments).refused("The secrets of this secure site are not on this machine")
+
+
+def test_the_preflight_of_a_new_site_runs_in_check_mode(control: Control) -> None:
+    outcome = control.play("site.yml", "--tags", "preflight", "--check")
+    assert "The secrets" not in outcome.output and outcome.calls and outcome.written == [], outcome.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--skip-tags", "consul_acl"], "--skip-tags consul_acl configures secure agents without their tokens"),
+        (["--tags", "consul_server", "--skip-tags", "consul_tls"], "secure agents without their certificates"),
+        (["--start-at-task", LATER], "leaves out the checks at the beginning of the playbook"),
+    ],
+    ids=str,
+)
+def test_an_option_that_leaves_checks_out_is_refused(control: Control, arguments: list[str], text: str) -> None:
+    control.play("site.yml", *arguments).refused(text)
+
+
+REPLACES = "would replace what the playbooks set for the role"
+#: What the playbooks decide, set from outside, and what the report says of it.
+DECIDED: dict[str, tuple[t.Any, str]] = {
+    "consul_server_security": ("offer", f"{REPLACES} consul_server; remove it; platform_security decides"),
+    "consul_server_tokens": ({}, f"{REPLACES} consul_server; remove it"),
+    "registrator_consul_token": ("", f"{REPLACES} registrator; remove it"),
+    "nginx_tls_certificates": ([], f"{REPLACES} nginx; set "),
+    "consul_tls_directory": ("/nowhere", "set platform_secrets_directory instead"),
+    "preflight_wan_faults": ([], f"{REPLACES} preflight"),
+    "consul_server_extra_config": (
+        {"acl": {"default_policy": "allow"}},
+        "acl.default_policy in consul_server_extra_config",
+    ),
+}
+
+
+def test_what_the_playbooks_decide_is_not_set_from_outside(control: Control) -> None:
+    given = {name: value for name, (value, _text) in DECIDED.items()}
+    texts = [text for _value, text in DECIDED.values()]
+    control.play("upgrade.yml", variables=given).refused(*DECIDED, *texts)
+    control.write(site(**given))
+    control.play("undrain.yml").refused(*DECIDED, *texts)
+    control.write(inventory())
+    (control.site / "host_vars").mkdir()
+    (control.site / "host_vars" / "consul-2.yml").write_text(yaml.safe_dump(given), encoding="utf-8")
+    own = [f"consul-2: {name} (site/host_vars/consul-2.yml:" for name in DECIDED if "extra" not in name]
+    control.play("backup.yml").refused(*own, *texts)
+    control.play("backup.yml", variables={"preflight_tolerated": ["security", "variable"]}).refused(*texts)
+
+
+def test_an_open_site_gets_no_secure_agents_by_the_way(control: Control) -> None:
+    control.write(site(platform_security="open", consul_server_security="require"))
+    control.play("site.yml").refused("consul_server_security (site/hosts.yml:", f"{REPLACES} consul_server")
+
+
+def test_internal_variables_of_roles_are_not_given(control: Control) -> None:
+    outcome = control.play("site.yml", "-e", "__consul_server_secure=false")
+    outcome.refused("__consul_server_secure (CLI option '-e') is internal to the role consul_server")
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "rotate_tokens.yml"])
+def test_variables_of_another_playbook_are_seen(control: Control, playbook: str) -> None:
+    variables = {"platform_security": "open", "consul_server_security": "offer", "platform_protected_services": []}
+    mine = control.place / "mine.yml"
+    ours = str(ROOT / "playbooks" / playbook)
+    mine.write_text(yaml.safe_dump([{"import_playbook": ours, "vars": variables}]), encoding="utf-8")
+    outcome = control.play(str(mine))
+    outcome.refused(*[f"{name} (mine.yml:" for name in variables], "move it to the inventory")
+    mine.write_text(yaml.safe_dump([{"import_playbook": ours}]), encoding="utf-8")
+    assert "move it to the inventory" not in control.play(str(mine), "-e", "platform_protected_services=[]").output
+
+
+def test_one_directory_holds_the_secrets(control: Control) -> None:
+    """Of two inventories with secrets, none is taken by its place on the command line."""
+    other = control.place / "other"
+    for place in (control.site, other):
+        (place / "secrets").mkdir(parents=True)
+        (place / "secrets" / "consul_ca.txt").write_text("x", encoding="utf-8")
+    (other / "more.yml").write_text("all: {vars: {}}\n", encoding="utf-8")
+    for playbook in ("upgrade.yml", "backup.yml"):
+        outcome = control.play(playbook, "-i", str(other))
+        both = (f"{control.site}/secrets", f"{other}/secrets")
+        outcome.refused("next to several inventories of this run", *both, "set platform_secrets_directory")
+    chosen = {"platform_secrets_directory": str(other / "secrets")}
+    assert "the secrets" not in control.play("upgrade.yml", "-i", str(other), variables=chosen).report.lower()
+    (other / "secrets" / "consul_ca.txt").unlink()
+    more = {"consul_servers": {"hosts": {"consul-4": {"platform_address": "192.0.2.4", "ansible_host": "192.0.2.4"}}}}
+    (other / "more.yml").write_text(yaml.safe_dump(more), encoding="utf-8")
+    control.play("backup.yml", "-i", str(other)).refused("he hosts come from inventories in 2 directories")
+
+
+def test_a_list_of_hosts_has_no_directory_beside_it(control: Control) -> None:
+    given = {
+        "platform_datacenter": "dc1",
+        "platform_domain": "consul",
+        "platform_edge_domain": "apps.hospital.example",
+        "platform_artifact_mirror": "https://releases.hashicorp.com",
+        "platform_address": "192.0.2.9",
+    }
+    source = control.place / "list"
+    source.mkdir()
+    groups = {"consul_servers": {"hosts": {"consul-9": None}}, "docker_hosts": None, "edge": None}
+    (source / "groups.yml").write_text(yaml.safe_dump(groups), encoding="utf-8")
+    outcome = control.play("backup.yml", "-i", str(source), inventory="consul-9,", variables=given)
+    outcome.refused("consul-9 comes from no inventory file", "set platform_secrets_directory")
+    outcome = control.play("backup.yml", "-e", "platform_secrets_directory=secrets")
+    outcome.refused("platform_secrets_directory is 'secrets', which is not an absolute path")
 
 
 def test_the_playbooks_make_no_first_secret_by_the_way() -> None:
@@ -301,6 +425,29 @@ def test_nothing_that_was_encrypted_is_shown(control: Control) -> None:
     outcome.refused("platform_security", "platform_domain", "platform_recursors", "consul_server_log_level", "platform_datacenter differs")
     assert "hunter_2" not in outcome.output
     assert "(encrypted)" in outcome.report
+
+
+def test_nothing_of_an_encrypted_file_is_shown(control: Control) -> None:
+    password = control.place / "password"
+    password.write_text("open sesame\n", encoding="utf-8")
+    vault = VaultLib([("default", VaultSecret(b"open sesame"))])
+    values = {
+        "platform_security": "hunter_2",
+        "platform_recursors": ["10.77.0.999"],
+        "consul_server_log_level": "secret_level",
+        "consul_server_version": 77.5,
+        "my_secret": "dc hunter_3",
+        "platform_prepared_queries": [{"name": "hunter_4", "failover": "consul-1 dc9"}],
+    }
+    (control.site / "group_vars").mkdir()
+    (control.site / "group_vars" / "consul_servers.yml").write_bytes(vault.encrypt(yaml.safe_dump(values)))
+    content = inventory()
+    content["all"]["vars"]["platform_datacenter"] = "{{ my_secret }}"
+    control.write(content)
+    outcome = control.play("site.yml", "--vault-password-file", str(password))
+    outcome.refused("consul-1, consul-2 and consul-3: ", "platform_security", "The recursor", "consul_server_log_level", "platform_datacenter")
+    for secret in ("hunter", "10.77", "secret_level", "77.5", "dc9"):
+        assert secret not in outcome.output, outcome.output
 
 
 @pytest.mark.parametrize("name", ["uninstall_everything", "confirm_datacenter"])

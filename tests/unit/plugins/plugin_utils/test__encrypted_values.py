@@ -56,6 +56,8 @@ def test_what_no_password_opens_has_no_plain_text(monkeypatch: pytest.MonkeyPatc
         ("for example 'hunter2'", "Hunter2"),
         (r"x is 'hun\nter2'", "hun\nter2"),
         ("x is hun ter2", "hun\nter2"),
+        ("for example 'hun-ter2'", "Hun_Ter2"),
+        ("for example 'hun-ter2" + "x" * 55 + "'", "hun ter2" + "x" * 70),
     ],
 )
 def test_a_message_without_a_secret(text: str, secret: str) -> None:

@@ -186,25 +186,6 @@ def test_one_host_makes_a_site_secure(values: list[str | None], expected: str) -
     assert rules.site_security(hosts) == expected
 
 
-@pytest.mark.parametrize(
-    ("run", "skip", "expected"),
-    [
-        (["all"], [], False),
-        ([], [], False),
-        (["preflight"], [], False),
-        (["consul_server"], [], False),
-        (["registrator", "consul_server"], [], False),
-        (["docker_daemon_dns"], [], False),
-        (["edge"], [], True),
-        (["registrator_configure"], [], True),
-        (["all"], ["consul_server"], True),
-        (["all"], ["preflight"], False),
-    ],
-)
-def test_tags_that_use_secrets_and_make_none(run: list[str], skip: list[str], expected: bool) -> None:
-    assert rules.uses_secrets(run, skip) is expected
-
-
 def test_what_a_variable_is_made_of() -> None:
     passed = {
         "nginx_http_port": "{{ platform_description.http_port }}",

@@ -26,6 +26,7 @@ SOURCES = (
     "_preflight_connection.py",
     "_preflight_docker.py",
     "_preflight_report.py",
+    "_security_rules.py",
     "_site_rules.py",
     "_site_check.py",
 )
