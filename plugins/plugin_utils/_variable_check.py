@@ -62,8 +62,11 @@ def shown(name: str, *values: t.Any) -> str:
 
 _UNDEFINED = re.compile(r"'([A-Za-z_]\w*)' is undefined")
 # What Ansible learns from a host, and not from the inventory.
-_GIVEN = r"host\b|port\b|user\b|connection\b|check_mode\b|limit\b|version\b|play_|run_|skip_|inventory_|ssh_|become"
-_FACTS = re.compile(rf"\bansible_(?!{_GIVEN})\w+")
+_NAMES = (
+    r"facts|local|all_ipv[46]_addresses|default_ipv[46]|hostname|nodename|fqdn|domain|distribution\w*|os_family|system"
+    r"|architecture|machine|kernel|interfaces|mem\w+_mb|processor\w*|env|date_time|lsb|(eth|en[opsx]|wl|bond|br|vlan)\w*"
+)
+_FACTS = re.compile(rf"\bansible_({_NAMES})\b")
 _EXAMPLES = {"platform_address": "192.0.2.1"}
 
 

@@ -89,6 +89,8 @@ def _further(known: dict[str, t.Any], name: str, host: str, number: int) -> None
 
 REMEDY_ADDRESS = "set it to the address under which the other nodes reach this host"
 QUOTES = "write it in quotes"
+FROM_FACTS = ("consul-1: platform_address (", "is made of facts of the host", "write the value itself into the inventory")
+OTHERS = "or list it in preflight_ignored_variables when it belongs to other software"
 
 MISTAKES: tuple[Mistake, ...] = (
     setting("security", "platform_security", "Secure", ALL, "'Secure'", "write platform_security: secure"),
@@ -124,6 +126,7 @@ MISTAKES: tuple[Mistake, ...] = (
     setting("version", "consul_server_version", 1.2, ALL, "is 1.2", QUOTES),
     setting("level", "consul_server_log_level", "loud", ALL, "loud", "see the README of the role consul_server"),
     setting("role-name", "consul_server_log_levle", "debug", ALL, "consul_server_log_levle", "consul_server_log_level?"),
+    setting("role-other", "nginx_my_vhosts", ["x"], ALL, "nginx_my_vhosts", "is no variable of the role nginx", OTHERS),
     setting("role-list", "consul_server_client_addresses", "127.0.0.1", ALL, '"127.0.0.1"', 'write ["127.0.0.1"]'),
     setting("role-bool", "consul_server_wait_healthy", "ture", ALL, "ture", "see the README of the role consul_server"),
     setting("template", "platform_backup_directory", "{{ my_backups }}", ALL, "'my_backups' is undefined", "set my_backups"),
@@ -144,6 +147,8 @@ MISTAKES: tuple[Mistake, ...] = (
     own("address-1", "consul-1", "platform_address", "192.0.2.256", "consul-1", "'192.0.2.256'", "set it to the address"),
     own("address-1", "consul-1", "platform_address", "0.0.0.0", "consul-1", "'0.0.0.0'", "set it to the address"),
     own("address-1", "consul-1", "platform_address", "{{ ansible_hots }}", "consul-1", "'ansible_hots' is undefined", "set ansible_hots"),
+    own("address-1", "consul-1", "platform_address", "{{ ansible_facts.default_ipv4.address }}", *FROM_FACTS),
+    own("address-1", "consul-1", "platform_address", "{{ ansible_default_ipv4.address }}", *FROM_FACTS),
     own("address-2", "consul-2", "platform_address", "192.0.2.3", "consul-2 and consul-3", "192.0.2.3", "its own address"),
     own("address-2", "consul-2", "platform_address", "224.0.0.1", "consul-2", "'224.0.0.1' is a multicast", "set it to the address"),
     own("name-3", "consul-3", "consul_server_node_name", "Consul-2", "consul-2 and consul-3", "'consul-2' and 'Consul-2'", "of its own"),
