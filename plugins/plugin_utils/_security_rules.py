@@ -9,6 +9,7 @@ Private to the collection, pure.
 from __future__ import annotations
 
 import os
+import re
 import typing as t
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
@@ -23,6 +24,7 @@ _EVERY = frozenset({"all", "tagged"})
 INTERNAL = frozenset({"platform_on_the_way"})
 #: What the open form must not get from elsewhere, either.
 _FORM = "consul_server_security"
+_INTERNAL_SWITCH = re.compile(r"__\w+_(secure|uses|demands|joined|missing|config\w*)")
 _TLS_PARTS = ("defaults", "https", "internal_rpc", "grpc")
 _TLS_KEYS = ("ca_file", "ca_path", "cert_file", "key_file", "verify_incoming", "verify_outgoing")
 #: Settings of Consul by which a secure agent demands keys, certificates and tokens.
@@ -116,6 +118,11 @@ def decided(
     """
     both = {name for name in of_platform if is_security(name)} | {_FORM} | INTERNAL
     return both | {*of_secure} if secure else both
+
+
+def switches_demands(name: str) -> bool:
+    """Return whether an internal variable of a role decides what an agent demands."""
+    return bool(_INTERNAL_SWITCH.fullmatch(name))
 
 
 def weakening(settings: t.Any) -> list[str]:

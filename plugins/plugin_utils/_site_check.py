@@ -363,7 +363,7 @@ class Site:
                 message = f"{path} in {_variable(_EXTRA, raw)} would replace what the secure form demands"
                 joined.setdefault((message, "remove it"), []).append(host)
         for name, value in load_extra_vars(self._loader).items():
-            if name.startswith("__") and (spec := owner(name.lstrip("_"), self._specs)):
+            if security_rules.switches_demands(name) and (spec := owner(name.lstrip("_"), self._specs)):
                 message = f"{shown(name, value, name)} is internal to {_named(spec)}"
                 joined.setdefault((message, "remove it"), []).extend(self.hosts)
         for (message, remedy), hosts in joined.items():

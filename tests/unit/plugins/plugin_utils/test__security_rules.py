@@ -156,3 +156,9 @@ def test_the_directory_of_the_secrets(given: str, places: dict[str, str], others
     assert len(problems) == bool(found)
     for one in problems:
         assert found in one.message and one.remedy.startswith(NO_WAY) and one.check == "secrets", one
+
+
+def test_internal_variables_that_decide_what_an_agent_demands() -> None:
+    names = ["__consul_server_secure", "__consul_server_demands", "__consul_server_config_security"]
+    assert all(map(rules.switches_demands, names))
+    assert not any(map(rules.switches_demands, ["__consul_server_tls_directory", "consul_server_secure", "__secure"]))
