@@ -172,6 +172,9 @@ def _look_at_options(attributes: Attributes, kind: str, notices: Notices) -> Ref
         if not is_check(name):
             continue
         option = name[len("check_") :]
+        if not attributes.get(name) and (option in _KINDS or option in _OPTIONS):
+            notices.warn("check-empty" if option in _KINDS else "check-option-empty", name)
+            continue
         if option in _KINDS or (option in _OPTIONS and is_off(attributes.get(name))):
             continue
         if option in _OPTIONS:

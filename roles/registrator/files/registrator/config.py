@@ -47,6 +47,7 @@ class Config:
     tags: tuple[str, ...] = ()
     reserved_names: tuple[str, ...] = ("consul",)
     protected_names: tuple[str, ...] = ()
+    known_meta: tuple[tuple[str, tuple[str, ...]], ...] = ()
     state_directory: str = "/run/registrator"
     data_directory: str = "/var/lib/registrator"
 
@@ -63,6 +64,7 @@ class Config:
             tags=self.tags,
             reserved_names=self.reserved_names,
             protected_names=self.protected_names,
+            known_meta=self.known_meta,
         )
 
 
@@ -81,6 +83,13 @@ def _check_type(where: str, key: str, value: Any, default: Any) -> Any:
     return value
 
 
+def _known_meta(where: str, value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the pairs of an object of lists of tags. Raises: ConfigError: it is none."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: known_meta has the value {value!r}; it must be an object of lists of tags")
+    return tuple((key, _check_type(where, f"known_meta.{key}", tags, ())) for key, tags in value.items())
+
+
 def parse(text: str, where: str) -> Config:
     """A checked configuration from the text of its file."""
     try:
@@ -94,6 +103,9 @@ def parse(text: str, where: str) -> Config:
     for key, value in data.items():
         if key not in known:
             raise ConfigError("{}: {} is not a known setting; known are {}".format(where, key, ", ".join(sorted(known))))
+        if key == "known_meta":
+            values[key] = _known_meta(where, value)
+            continue
         default = "" if key in ("address", "hostname") else known[key].default
         values[key] = _check_type(where, key, value, default)
     for key in ("address", "hostname"):

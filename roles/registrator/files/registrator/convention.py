@@ -23,6 +23,7 @@ from registrator.attributes import (
 )
 from registrator.checks import Check, Target, asked_kinds, health_check, is_warming, label_check, warmup_check
 from registrator.endpoints import Endpoint, effective_facts, endpoints_of, is_published, ports_of
+from registrator.known import question_meta
 from registrator.meta import meta_of
 from registrator.model import Facts, Outcome, Registration, Settings
 from registrator.secrecy import secret_value, shown
@@ -127,6 +128,7 @@ def registrations_of(facts: Facts, settings: Settings, owner: Facts | None = Non
     for key, found in endpoints.items():
         registrations += _service(container, key, found, tcp_checks)
     _say_what_is_missing(container, registrations)
+    question_meta((entry.key.name for entry in entries), registrations, settings, notices)
     return Outcome(
         tuple(registrations),
         tuple(dict.fromkeys(notices.refusals)),

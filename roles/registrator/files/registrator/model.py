@@ -93,6 +93,8 @@ class Settings:
     # No container may claim these names, and those only in exactly this spelling. Both count in any case of letters.
     reserved_names: tuple[str, ...] = ("consul",)
     protected_names: tuple[str, ...] = ()
+    # Meta keys that readers of the catalogue understand, each with the tags of which a service needs one; none: any.
+    known_meta: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)

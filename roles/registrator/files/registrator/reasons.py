@@ -56,6 +56,9 @@ REASONS = {
     "meta-environment": "meta data is not taken from the environment here (registrator_environment_meta); set a label",
     "meta-length": "the value has more than {most} bytes",
     "meta-characters": "the value has control characters",
+    "meta-unknown": "{text} is meta data only; readers of the catalogue know {known}",
+    "meta-tags": "{text} has an effect on a service with the tag {tags} only, and no service of this container has it",
+    "meta-empty": "{text} is empty and has no effect",
     "meta-count": "Consul accepts at most {most} meta pairs",
     # Weight, warm-up, address.
     "weight": "{text} is not a whole number from 0 to 100",
@@ -82,6 +85,8 @@ REASONS = {
     "check-script": "checks that run a program on the host are not allowed here (registrator_allow_scripts)",
     "check-second": "the container also has check_{asked}, which comes first",
     "check-option": "this option has no effect on a check_{asked}",
+    "check-empty": "the value is empty, so no check is made; write false to want none",
+    "check-option-empty": "the value is empty and has no effect",
     "check-alone": "without a kind of check (http, https, tcp, grpc, ttl) this option has no effect",
     "check-udp": "a check_{asked} cannot ask a {protocol} port",
     # The engine.

@@ -26,6 +26,7 @@ from registrator.reasons import REASONS
 
 ROLE = Path(__file__).resolve().parents[4] / "roles" / "registrator"
 NODE = Settings(hostname="node1", address="192.0.2.10", protected_names=("billing",))
+EDGE = {"known_meta": (("edge_port", ("tcp",)), ("edge_keepalive", ("http",)), ("edge_weight", ("http", "tcp")))}
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoiYW5vbiJ9.c2lnbmF0dXJl"
 
 
@@ -131,6 +132,15 @@ ROWS = [
     Row("meta-length", "long", {"SERVICE_LONG": "x" * 513}),
     Row("meta-characters", "lines", {"SERVICE_LINES": "a\nb"}),
     Row("meta-count", "a69", {f"SERVICE_A{number:02}": "x" for number in range(70)}),
+    warns("typo", "edge_keepalvie", {"SERVICE_EDGE_KEEPALVIE": "false"}, settings=EDGE),
+    warns("typo", "edge-port", {"SERVICE_EDGE-PORT": "80", "SERVICE_TAGS": "tcp"}, settings=EDGE),
+    warns("typo", "egde_port", {"SERVICE_8081_EGDE_PORT": "80"}, settings=EDGE),
+    warns("typo", "edgeport", {"SERVICE_EDGEPORT": "80"}, settings=EDGE),
+    warns("meta-unknown", "edge_colour", {"SERVICE_EDGE_COLOUR": "red"}, settings=EDGE),
+    warns("meta-tags", "edge_port", {"SERVICE_EDGE_PORT": "80"}, settings=EDGE),
+    warns("meta-tags", "edge_port", {"SERVICE_EDGE_PORT": "80", "SERVICE_TAGS": "http,TCP"}, settings=EDGE),
+    warns("meta-tags", "edge_weight", {"SERVICE_EDGE_WEIGHT": "80"}, settings=EDGE),
+    warns("meta-empty", "edge_port", {"SERVICE_EDGE_PORT": "", "SERVICE_TAGS": "tcp"}, settings=EDGE),
     Row("weight", "weight", {"SERVICE_WEIGHT": "ten"}),
     Row("warmup", "warmup", {"SERVICE_WARMUP": "30"}),
     warns("address-value", "address", {"SERVICE_ADDRESS": "192.0.2.99"}),
@@ -175,6 +185,11 @@ ROWS = [
     Row("check-second", "check_tcp", {"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_TCP": "true"}),
     warns("check-option", "check_interval", {"SERVICE_CHECK_TTL": "10s", "SERVICE_CHECK_INTERVAL": "5s"}),
     warns("check-option", "check_http_method", {"SERVICE_CHECK_TCP": "true", "SERVICE_CHECK_HTTP_METHOD": "HEAD"}),
+    warns("check-empty", "check_http", {"SERVICE_CHECK_HTTP": ""}),
+    warns("check-empty", "check_tcp", {"SERVICE_CHECK_TCP": "true", "SERVICE_8081_CHECK_TCP": " "}),
+    warns("check-empty", "check_ttl", {"SERVICE_CHECK_HTTP": "/", "SERVICE_CHECK_TTL": ""}),
+    warns("check-option-empty", "check_interval", {"SERVICE_CHECK_TCP": "true", "SERVICE_CHECK_INTERVAL": ""}),
+    warns("check-option-empty", "check_header", {"SERVICE_CHECK_HEADER": ""}),
     warns("check-alone", "check_interval", {"SERVICE_CHECK_INTERVAL": "5s"}),
     warns("check-udp", "check_tcp", {"SERVICE_CHECK_TCP": "true"}, container="udp_and_tcp"),
     Row("check-udp", "check_tcp", {"SERVICE_53_UDP_CHECK_TCP": "true"}, critical=True, container="udp_and_tcp"),
