@@ -122,8 +122,8 @@ options:
       unexposed_services:
         description:
         - Services that are never exposed, in whatever spelling and with whatever tags.
-        - 'Sidecar proxies of Consul Connect are recognized and need not be listed. Its gateways cannot be told from other services: the default has the
-          names that Consul gives them, and gateways with other names belong here.'
+        - 'Sidecar proxies of Consul Connect need not be listed, nor gateways that C(consul connect envoy -register) registered. Other gateways cannot be
+          told from services: the default has the names that Consul gives them, and those with other names belong here.'
         type: list
         elements: str
         default:
@@ -308,47 +308,26 @@ options:
         - websocket
       cleared_headers:
         description:
-        - Request headers that reach an instance only from O(_input.trusted_proxies), because they state what only a proxy can know.
-        - A list replaces the default one. Those that the edge writes itself, such as C(X-Forwarded-For), are never taken from other clients.
+        - Further request headers that reach an instance only from O(_input.trusted_proxies), because they state what only a proxy can know.
+        - They are added to those that the edge always clears, which the guide lists; O(_input.passed_headers) takes some of these out. Those that the edge
+          writes itself, such as C(X-Forwarded-For), are never taken from other clients.
         type: list
         elements: str
-        default:
-        - Forwarded
-        - X-Forwarded
-        - X-Client-IP
-        - X-Cluster-Client-IP
-        - True-Client-IP
-        - CF-Connecting-IP
-        - X-Forwarded-Port
-        - X-Forwarded-Prefix
-        - X-Forwarded-Server
-        - X-Forwarded-Ssl
-        - X-Forwarded-Scheme
-        - X-Forwarded-Protocol
-        - X-Url-Scheme
-        - Front-End-Https
-        - X-Original-URL
-        - X-Original-URI
-        - X-Original-Host
-        - X-Rewrite-URL
-        - X-Script-Name
-        - Remote-User
-        - X-Remote-User
-        - X-Forwarded-User
-        - X-Forwarded-Email
-        - X-Forwarded-Groups
-        - X-Forwarded-Preferred-Username
-        - X-Auth-Request-User
-        - X-WebAuth-User
-        - X-Forwarded-Client-Cert
-        - X-Client-Cert
-        - SSL-Client-Cert
+        default: []
+      passed_headers:
+        description:
+        - Request headers of those that the edge always clears which clients may send here.
+        - For an application that does not believe them, or that has a use of its own for the name.
+        type: list
+        elements: str
+        default: []
       underscore_headers:
         description:
         - Whether request headers with underscores in their names, such as C(api_key), are passed on. By default nginx drops them without a word.
-        - CGI and WSGI applications cannot tell C(X_Forwarded_User) from C(X-Forwarded-User), so every spelling of the headers in O(_input.cleared_headers),
-          and of those that the edge writes itself, stays out.
-        - The directive is written for all of nginx's http block, the operator's own servers included.
+        - CGI and WSGI applications cannot tell C(X_Forwarded_User) from C(X-Forwarded-User), so every spelling of the headers that the edge clears or writes
+          itself stays out.
+        - 'The directive is written for all of nginx''s http block, V(false) too: C(underscores_in_headers) in a file of the operator would let through
+          what the edge does not clear, and nginx refuses it as a duplicate.'
         type: bool
         default: false
       client_max_body_size:

@@ -71,16 +71,28 @@ OWN_HEADERS = (
     "X-Forwarded-Host",
     "X-Request-ID",
 )
-# Request headers by which a proxy, and not a client, states something. Applications believe them.
+# Request headers by which a proxy, and not a client, states something. Applications believe them. Each group names who sends or
+# reads them. Signed ones (JWT of an access proxy) are not here: an application that checks the signature believes no client.
 CLEARED_HEADERS = (
-    # The client's address.
+    # The client's address. RFC 7239 and its forerunner; Apache mod_remoteip, HAProxy and load balancers of Zeus and Rackspace.
     "Forwarded",
     "X-Forwarded",
     "X-Client-IP",
     "X-Cluster-Client-IP",
+    "Client-IP",
+    # Akamai and Cloudflare, Fastly, Azure Front Door, Imperva.
     "True-Client-IP",
     "CF-Connecting-IP",
-    # The URL that the client asked for.
+    "CF-Connecting-IPv6",
+    "Fastly-Client-IP",
+    "X-Azure-ClientIP",
+    "Incap-Client-IP",
+    # ingress-nginx, Envoy, the plug-in of WebLogic.
+    "X-Original-Forwarded-For",
+    "X-Envoy-External-Address",
+    "WL-Proxy-Client-IP",
+    "Proxy-Client-IP",
+    # The URL that the client asked for. Traefik, Spring, Rails, Django, IIS and the plug-in of WebLogic.
     "X-Forwarded-Port",
     "X-Forwarded-Prefix",
     "X-Forwarded-Server",
@@ -88,24 +100,70 @@ CLEARED_HEADERS = (
     "X-Forwarded-Scheme",
     "X-Forwarded-Protocol",
     "X-Url-Scheme",
+    "X-Scheme",
     "Front-End-Https",
+    "X-ARR-SSL",
+    "WL-Proxy-SSL",
+    # ingress-nginx, Symfony, Zend and IIS, WSGI applications.
     "X-Original-URL",
     "X-Original-URI",
     "X-Original-Host",
+    "X-Original-Method",
     "X-Rewrite-URL",
     "X-Script-Name",
-    # Who has logged in.
+    "X-Host",
+    "X-HTTP-Host-Override",
+    # Forward authentication of Traefik, Caddy and oauth2-proxy; Envoy.
+    "X-Forwarded-Uri",
+    "X-Forwarded-Path",
+    "X-Forwarded-Method",
+    "X-Envoy-Original-Path",
+    # Who has logged in. Apache and CGI, Authelia, the authenticating proxy of Kubernetes.
     "Remote-User",
+    "Remote-Groups",
+    "Remote-Email",
+    "Remote-Name",
     "X-Remote-User",
+    "X-Remote-Group",
+    # oauth2-proxy, both forms.
     "X-Forwarded-User",
     "X-Forwarded-Email",
     "X-Forwarded-Groups",
     "X-Forwarded-Preferred-Username",
+    "X-Forwarded-Access-Token",
     "X-Auth-Request-User",
+    "X-Auth-Request-Email",
+    "X-Auth-Request-Groups",
+    "X-Auth-Request-Preferred-Username",
+    "X-Auth-Request-Access-Token",
+    # Grafana, authentik, Azure App Service, Tailscale, SiteMinder.
     "X-WebAuth-User",
+    "X-WebAuth-Groups",
+    "X-Authentik-Username",
+    "X-Authentik-Groups",
+    "X-Authentik-Email",
+    "X-MS-Client-Principal",
+    "X-MS-Client-Principal-Name",
+    "X-MS-Client-Principal-Id",
+    "Tailscale-User-Login",
+    "SM-User",
+    # The client's certificate. Envoy, IIS with ARR, Azure and ASP.NET Core; nginx, HAProxy and Keycloak behind them.
     "X-Forwarded-Client-Cert",
+    "X-Forwarded-Tls-Client-Cert",
+    "X-Forwarded-Tls-Client-Cert-Info",
+    "X-ARR-ClientCert",
+    "MS-ASPNETCORE-CLIENTCERT",
     "X-Client-Cert",
     "SSL-Client-Cert",
+    "SSL-Client-Verify",
+    "SSL-Client-Subject-DN",
+    "X-SSL-Cert",
+    "X-SSL-Client-Cert",
+    "X-SSL-Client-Verify",
+    "X-SSL-Client-DN",
+    "X-SSL-Client-S-DN",
+    "X-SSL-Client-CN",
+    "X-SSL-Client-SHA1",
 )
 # What every node listens on: SSH, DNS, the Docker API, the edge's status page, registrator's metrics, and Consul's RPC, gossip, HTTP(S), gRPC and DNS.
 PLATFORM_PORTS = (22, 53, 2375, 2376, 8098, 8099, 8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600)
@@ -400,8 +458,8 @@ SCHEMA: tuple[Option, ...] = (
         (
             "Services that are never exposed, in whatever spelling and with whatever tags.",
             (
-                "Sidecar proxies of Consul Connect are recognized and need not be listed. Its gateways cannot be told from other services: "
-                "the default has the names that Consul gives them, and gateways with other names belong here."
+                "Sidecar proxies of Consul Connect need not be listed, nor gateways that C(consul connect envoy -register) registered. "
+                "Other gateways cannot be told from services: the default has the names that Consul gives them, and those with other names belong here."
             ),
         ),
         default=("mesh-gateway", "terminating-gateway", "ingress-gateway"),
@@ -637,11 +695,24 @@ SCHEMA: tuple[Option, ...] = (
         "cleared_headers",
         "list",
         (
-            "Request headers that reach an instance only from O(_input.trusted_proxies), because they state what only a proxy can know.",
-            "A list replaces the default one. Those that the edge writes itself, such as C(X-Forwarded-For), are never taken from other clients.",
+            "Further request headers that reach an instance only from O(_input.trusted_proxies), because they state what only a proxy can know.",
+            (
+                "They are added to those that the edge always clears, which the guide lists; O(_input.passed_headers) takes some of these out. "
+                "Those that the edge writes itself, such as C(X-Forwarded-For), are never taken from other clients."
+            ),
         ),
-        default=CLEARED_HEADERS,
+        default=(),
         elements="cleared_header",
+    ),
+    Option(
+        "passed_headers",
+        "list",
+        (
+            "Request headers of those that the edge always clears which clients may send here.",
+            "For an application that does not believe them, or that has a use of its own for the name.",
+        ),
+        default=(),
+        elements="passed_header",
     ),
     Option(
         "underscore_headers",
@@ -650,9 +721,12 @@ SCHEMA: tuple[Option, ...] = (
             "Whether request headers with underscores in their names, such as C(api_key), are passed on. By default nginx drops them without a word.",
             (
                 "CGI and WSGI applications cannot tell C(X_Forwarded_User) from C(X-Forwarded-User), "
-                "so every spelling of the headers in O(_input.cleared_headers), and of those that the edge writes itself, stays out."
+                "so every spelling of the headers that the edge clears or writes itself stays out."
             ),
-            "The directive is written for all of nginx's http block, the operator's own servers included.",
+            (
+                "The directive is written for all of nginx's http block, V(false) too: C(underscores_in_headers) in a file of the operator "
+                "would let through what the edge does not clear, and nginx refuses it as a duplicate."
+            ),
         ),
         default=False,
     ),
@@ -862,6 +936,15 @@ def _cleared_header(value: t.Any) -> str:
     return text
 
 
+def _passed_header(value: t.Any) -> str:
+    text = _pattern(value, _HEADER_NAME, "a header name of letters, digits and hyphens")
+    known = {name.lower(): name for name in CLEARED_HEADERS}
+    if text.lower() not in known:
+        near = difflib.get_close_matches(text.lower(), known, n=1, cutoff=0.0)
+        raise _Bad(f"a header that the edge clears, of which the nearest is {known[near[0]]}")
+    return known[text.lower()]
+
+
 def _port_range(value: t.Any) -> str:
     allowed = "a port from 1 to 65535 or a range such as 9000-9999 whose first port is not above its last"
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value, allowed)
@@ -907,6 +990,7 @@ def _value(option: Option, kind: str, value: t.Any, context: dict[str, t.Any]) -
         "size": lambda given: _size(option, given),
         "upgrade": _upgrade,
         "cleared_header": _cleared_header,
+        "passed_header": _passed_header,
     }
     if kind in simple:
         return simple[kind](value)
@@ -997,14 +1081,25 @@ def _check_certificates(checked: dict[str, t.Any]) -> list[str]:
 
 
 def _check_cleared(checked: dict[str, t.Any]) -> list[str]:
-    """Return an error for each header that is listed in two spellings."""
+    """Return an error for each header that is listed in two spellings, or as cleared and as passed."""
     errors: list[str] = []
     seen: dict[str, int] = {}
     for number, header in enumerate(checked["cleared_headers"]):
         first = seen.setdefault(header.lower(), number)
         if first != number:
             errors.append(f"cleared_headers[{number}]: {_shown(header)} is not allowed, cleared_headers[{first}] is the same header")
+        if header.lower() in {name.lower() for name in checked["passed_headers"]}:
+            errors.append(f"cleared_headers[{number}]: {_shown(header)} is not allowed, passed_headers has the same header")
     return errors
+
+
+def cleared_headers(settings: dict[str, t.Any]) -> list[str]:
+    """Return the headers that only a trusted proxy may set: those of every edge without the passed ones, and the operator's."""
+    passed = {name.lower() for name in settings["passed_headers"]}
+    found = {name.lower(): name for name in CLEARED_HEADERS if name.lower() not in passed}
+    for name in settings["cleared_headers"]:
+        found.setdefault(name.lower(), name)
+    return list(found.values())
 
 
 def _check_remote(checked: dict[str, t.Any]) -> list[str]:

@@ -186,6 +186,7 @@ _REMOTE = r"""
 _REMOTE_FILE = r"""
 {{- with sprig_dict @USES@ }}
 {{- $uses := . }}
+{{- $there := sprig_dict }}
 {{- range $name, $instances := file "@PATH@" | parseJSON }}
 {{- $use := index $uses $name }}
 {{- if $use }}
@@ -197,12 +198,21 @@ _REMOTE_FILE = r"""
       "Tags" (or .Tags (sprig_list)) "ServiceMeta" (or .ServiceMeta (sprig_dict)) "Weights" $weights "Node" ""
       "ServiceTaggedAddresses" (sprig_dict "consul-virtual" (sprig_dict "Address" .Sidecar))) }}
 {{- range .Tags }}{{ $_ := sprig_set $tags . true }}{{ end }}
+{{- $_ := sprig_set $there $name true }}
 {{- end }}
 {{- $_ := sprig_set $offers $name $tags }}
 {{- $to := $spares }}
 {{- if eq $use "always" }}{{ $to = $remote }}{{ end }}
 {{- $_ := sprig_set $to $name (sprig_concat (or (index $to $name) (sprig_list)) $list) }}
 {{- end }}
+{{- end }}
+@MISSING@
+{{- end }}"""
+_REMOTE_MISSING = r"""
+{{- range $name, $_ := $uses }}
+{{- if not (index $there $name) }}
+{{- template "skip" (sprig_dict "kind" "warning" "side" "@SIDE@" "service" $name
+      "reason" "remote_services has this name, and no instance of it in data center @DATACENTER@ is known") }}
 {{- end }}
 {{- end }}"""
 # All instances of a service with a tag: the own ones and those that are used like them, then those for the time when none of these answers ($spare).
@@ -220,13 +230,15 @@ def remote_file(settings: dict[str, t.Any], datacenter: str) -> str:
     return f"{settings['remote_directory']}/datacenter-{datacenter}.json"
 
 
-def _remote_defines(settings: dict[str, t.Any]) -> str:
+def _remote_defines(side: str, settings: dict[str, t.Any]) -> str:
     if not settings["remote_services"]:
         return ""
     files = []
     for datacenter in remote_datacenters(settings):
         uses = [f'"{remote["name"]}" "{remote["use"]}"' for remote in settings["remote_services"] if remote["datacenter"] == datacenter]
-        files.append(fill(_REMOTE_FILE, uses=" ".join(uses), path=remote_file(settings, datacenter)))
+        # Once is enough.
+        missing = fill(_REMOTE_MISSING, side=side, datacenter=datacenter) if side == "http" else ""
+        files.append(fill(_REMOTE_FILE, uses=" ".join(uses), path=remote_file(settings, datacenter), missing=missing))
     return fill(_REMOTE, files="".join(files))
 
 
@@ -427,8 +439,16 @@ _FOREIGN = r"""
 {{- $_ := sprig_set $mesh $name $natives }}
 {{- end }}
 {{- if not (index $natives (printf "%s %s" .Node .ID)) }}{{ $foreign = "a sidecar proxy of Consul Connect is never exposed" }}{{ end }}
+{{- else }}
+{{- range .Checks }}{{ if eq .Name @GATEWAY_CHECKS@ }}{{ $foreign = "a gateway of Consul Connect is never exposed" }}{{ end }}{{ end }}
 {{- end }}"""
-FOREIGN = _FOREIGN.replace("@UDP@", UDP_TAG).replace("@QUESTIONS@", str(MESH_QUESTIONS))
+# Gateways have nothing of that kind, but the check that Consul makes for them, whatever their name: "consul connect envoy -gateway -register".
+_GATEWAYS = ("api", "ingress", "mesh", "terminating")
+FOREIGN = (
+    _FOREIGN.replace("@UDP@", UDP_TAG)
+    .replace("@QUESTIONS@", str(MESH_QUESTIONS))
+    .replace("@GATEWAY_CHECKS@", " ".join(f'"{kind}-gateway listening"' for kind in _GATEWAYS))
+)
 
 # The instance that is the dot. Leaves $why (empty when it is usable), $server and $weight.
 _INSTANCE = r"""
@@ -611,7 +631,7 @@ def common_defines(side: str, settings: dict[str, t.Any]) -> str:
             fill(_ADDRESS, ipv4=go_string(IPV4), ipv6=go_string(IPV6), loopback=loopback, edges=fill(_ADDRESS_EDGE, edge=edge) if edge else ""),
             _MESH,
             fill(_SERVERS, max_fails=settings["max_fails"], fail_timeout=settings["fail_timeout"]),
-            _remote_defines(settings),
+            _remote_defines(side, settings),
         ]
     )
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ._edge import OWN_HEADERS, check_edge, size_in_bytes
+from ._edge import OWN_HEADERS, check_edge, cleared_headers, size_in_bytes
 from ._edge_limits import http_limits, http_zones, limited_by
+from ._edge_meta import internal_off, meta_defines, meta_words, unshared_unknown, warning
 from ._gotemplate import (
     FALSE,
     FOREIGN,
@@ -60,9 +61,14 @@ map $edge_connection $edge_connection_unshared {
     "" close;
 }
 # Instances that want such a login, for the access log.
-map $upstream_http_www_authenticate $edge_login {
+map $upstream_http_www_authenticate $edge_login_wanted {
     default "";
     "~*(?:^|, *)(?<edge_login_scheme>NTLM|Negotiate|Kerberos)(?:[ ,]|$)" $edge_login_scheme;
+}
+# Before 1.23, nginx shows only the first of several WWW-Authenticate headers. There, a client that tries such a login and is refused tells.
+map "$nginx_version $status $edge_login_wanted $http_authorization" $edge_login {
+    default $edge_login_wanted;
+    "~*^(?:0|1\.(?:[0-9]|1[0-9]|2[0-2]))\.\S* 401  \s*(?<edge_login_tried>NTLM|Negotiate|Kerberos)(?:[\s,]|$)" $edge_login_tried;
 }
 # The name that routed the request, with the port that the client used. An absolute URI overrules the Host header, so that is not believed alone.
 map "$host $http_host" $edge_host {
@@ -264,6 +270,8 @@ _SERVICES = r"""
 {{- $strangers := 0 }}
 {{- $own := 0 }}
 {{- $unshared := @UNSHARED@ }}
+{{- $reuse_wanted := false }}
+{{- $shares_differ := false }}
 @SPARES@
 @HTTPS_BEGIN@
 @EACH@
@@ -275,12 +283,15 @@ _SERVICES = r"""
 {{- continue }}
 {{- end }}
 {{- $own = add 1 $own }}
+@META_WORDS@
 @INSTANCE@
 {{- $group := $stable }}
+{{- $gray := false }}
 {{- $asked := 101 }}
 {{- with index .ServiceMeta "edge_canary" }}
 {{- if regexMatch @TRUE@ . }}
 {{- $group = $canary }}
+{{- $gray = true }}
 {{- with index $instance.ServiceMeta "edge_canary_share" }}
 {{- if regexMatch @PERCENT@ . }}{{ $asked = parseInt . }}
 {{- else if not $why }}{{ $why = "meta edge_canary_share must be an integer from 0 to 100" }}
@@ -291,9 +302,11 @@ _SERVICES = r"""
 {{- end }}
 {{- end }}
 {{- $alone := false }}
+{{- $along := false }}
 {{- with index .ServiceMeta "edge_keepalive" }}
 {{- if regexMatch @FALSE@ . }}{{ $alone = true }}
-{{- else if not (regexMatch @TRUE@ .) }}{{ if not $why }}{{ $why = "meta edge_keepalive must be true or false" }}{{ end }}
+{{- else if regexMatch @TRUE@ . }}{{ $along = true }}
+{{- else if not $why }}{{ $why = "meta edge_keepalive must be true or false" }}
 {{- end }}
 {{- end }}
 @SPARE@
@@ -312,15 +325,21 @@ _SERVICES = r"""
 {{- $_ := sprig_set $group $server $weight }}
 @WARNED@
 {{- if not $first }}{{ $first = $weight }}{{ else if ne $first $weight }}{{ $mixed = true }}{{ end }}
+{{- if and (le $asked 100) (le $share 100) (ne $asked $share) }}{{ $shares_differ = true }}{{ end }}
 {{- if lt $asked $share }}{{ $share = $asked }}{{ end }}
 {{- if $alone }}{{ $unshared = true }}{{ end }}
+{{- if $along }}{{ $reuse_wanted = true }}{{ end }}
 @HTTPS_TAKEN@
 @VERSION@
 {{- end }}
 {{- end }}
 @EACH_END@
 {{- if gt $share 100 }}{{ $share = @SHARE@ }}{{ end }}
-{{- if not $stable }}{{ $stable = $canary }}{{ $canary = sprig_dict }}{{ end }}
+{{- if and $canary (not $stable) }}
+{{- $stable = $canary }}
+{{- $canary = sprig_dict }}
+@CANARIES_ONLY@
+{{- end }}
 @SPARE_TAKEN@
 @HTTPS_END@
 {{- if and $strangers (not $own) }}
@@ -331,18 +350,25 @@ _SERVICES = r"""
 {{- else }}
 {{- $shown := $stable }}
 {{- if gt (len $stable) 20 }}{{ template "some" $stable }}{{ $shown = scratch.Get "some" }}{{ end }}
+{{- $apart := and $canary (eq @TOTAL@ 1) }}
 {{- $report := sprig_dict "kind" "served" "side" "http"@REPORT@ "service" $name "host" (printf "%s.@DOMAIN@" $label) "port" @HTTP_PORT@
       "upstream" (printf "@PREFIX@http_%s" $label) "instances" (len $stable) "servers" $shown }}
 {{- if $versions }}{{ $_ := sprig_set $report "versions" $versions }}{{ end }}
 {{- if $unshared }}{{ $_ := sprig_set $report "keepalive" false }}{{ end }}
 {{- $shared := "@SHARED@" }}{{ if $unshared }}{{ $shared = "" }}{{ end }}
 {{- $pools := sprig_list "" }}{{ if $shared }}{{ $pools = sprig_list "" $shared }}{{ end }}
+{{- if @SHARED_FOR_NOTHING@ }}
+@KEEPALIVE_OFF@
+{{- end }}
 @HTTPS_REPORT@
 @WARNS@
 {{- if $canary }}
 {{- $_ := sprig_set $shares (printf "%d" $share) true }}
 {{- $_ := sprig_set $report "canaries" (len $canary) }}
 {{- $_ := sprig_set $report "canary_share" $share }}
+{{- if $shares_differ }}
+@SHARES_DIFFER@
+{{- end }}
 {{- $shown = $canary }}
 {{- if gt (len $canary) 20 }}{{ template "some" $canary }}{{ $shown = scratch.Get "some" }}{{ end }}
 {{- $_ := sprig_set $report "canary_servers" $shown }}
@@ -365,7 +391,11 @@ upstream @PREFIX@http_{{ $label }}.canary{{ $pool }} {
     zone @PREFIX@http_{{ $label }}.canary{{ $pool }} @ZONE_CANARY@;
 {{- end }}
 @CANARY@
+{{- if $apart }}
+@ONLY_BACKUP@
+{{- else }}
 @BACKUP@
+{{- end }}
 @SPARE_SERVERS@
 @KEEPALIVE@
 }
@@ -393,14 +423,30 @@ _SHARED = """\
 
 # Instances of another data centre for the time when none here answers: nginx's word for such a server is "backup". They take no part in a gray release.
 _SPARES = "{{- $spares_here := sprig_dict }}"
-_SPARE = "{{- if $spare }}{{ $group = $spares_here }}{{ $asked = 101 }}{{ end }}"
+_SPARE = r"""{{- if $spare }}
+{{- if and $gray (not $why) (not (index $warned_of (printf "%s spare" $name))) }}
+{{- $_ := sprig_set $warned_of (printf "%s spare" $name) true }}
+@SPARE_GRAY@
+{{- end }}
+{{- $group = $spares_here }}
+{{- $asked = 101 }}
+{{- end }}"""
 _SPARE_WHY = r"""{{- else if $spare }}
 {{- if index $spares_here $server }}{{ $why = "another instance of the service has this address and port" }}
 {{- else if ge (len $spares_here) @MAX_INSTANCES@ }}{{ $why = "max_instances are already used" }}
 {{- end }}"""
 _SPARE_TAKEN = "{{- if not $stable }}{{ $stable = $spares_here }}{{ $spares_here = sprig_dict }}{{ end }}"
 
-# The servers of one service, by what they listen on.
+# The only stable instance behind the canaries, for requests that have a short time to connect because of these: a packet that is lost is
+# sent again by the second try.
+_ONLY_BACKUP = r"""
+{{- range $server, $_ := $stable }}
+    server {{ $server }} max_fails=0 fail_timeout=@FAIL_TIMEOUT@ backup;
+    server {{ $server }} max_fails=0 fail_timeout=@FAIL_TIMEOUT@ backup;
+{{- end }}"""
+
+# The servers of one service, by what they listen on. nginx has one time to connect for a location. So canaries have a location of their own
+# next to an only stable instance: that is waited for, and they are not.
 _NO_INSTANCE = r"""
 server {
 @LISTEN@
@@ -425,14 +471,23 @@ server {
 @MORE@
     client_max_body_size @CLIENT_MAX_BODY_SIZE@;
 @LIMITS@
-{{- if $canary }}
+{{- if $apart }}
+    error_page 418 = @canary;
+{{- else if $canary }}
     set $edge_upstream "@PREFIX@http_{{ $label }}{{ $shared }}";
     if ($edge_canary_{{ $share }}) {
         set $edge_upstream "@PREFIX@http_{{ $label }}.canary{{ $shared }}";
     }
 {{- end }}
-    location / {
-        proxy_pass http://{{ if $canary }}$edge_upstream{{ else }}@PREFIX@http_{{ $label }}{{ $shared }}{{ end }};
+@LOCATION@
+{{- if $apart }}
+@CANARY_LOCATION@
+{{- end }}
+}"""
+_LOCATION = r"""
+    location @PLACE@ {
+@APART@
+        proxy_pass http://@UPSTREAM@;
         proxy_http_version 1.1;
         proxy_set_header Host $edge_host;
         proxy_set_header Connection $edge_connection{{ if $unshared }}_unshared{{ end }};
@@ -447,15 +502,20 @@ server {
 @HIDE@
 @BUFFERS@
         proxy_redirect off;
-        proxy_connect_timeout {{ if eq @TOTAL@ 1 }}@ONLY_CONNECT_TIMEOUT@{{ else }}@CONNECT_TIMEOUT@{{ end }};
+        proxy_connect_timeout @CONNECT_TIMEOUT@;
         proxy_read_timeout @READ_TIMEOUT@;
         proxy_send_timeout @SEND_TIMEOUT@;
         proxy_socket_keepalive on;
         proxy_next_upstream @NEXT_UPSTREAM@;
         proxy_next_upstream_tries @NEXT_UPSTREAM_TRIES@;
         proxy_next_upstream_timeout @NEXT_UPSTREAM_TIMEOUT@;
-    }
-}"""
+    }"""
+_APART = """
+{{- if $apart }}
+        if ($edge_canary_{{ $share }}) {
+            return 418;
+        }
+{{- end }}"""
 _REDIRECT = r"""
 server {
 @LISTEN@
@@ -486,7 +546,8 @@ _HTTP_AND_HTTPS = r"""
 
 # What the instances ask for (meta edge_https), the safest wins; and which certificate it is, if any.
 _HTTPS_BEGIN = r"""
-{{- $https := "" }}"""
+{{- $https := "" }}
+{{- $https_differ := false }}"""
 _HTTPS_ASKED = r"""
 {{- $https_asked := index .ServiceMeta "edge_https" }}
 {{- if not $https_asked }}
@@ -494,16 +555,22 @@ _HTTPS_ASKED = r"""
 {{- else if not $why }}{{ $why = "meta edge_https must be redirect, both or off" }}
 {{- end }}"""
 _HTTPS_TAKEN = r"""
+{{- if and $https $https_asked (ne $https $https_asked) }}{{ $https_differ = true }}{{ end }}
 {{- if not $https_asked }}
 {{- else if or (not $https) (eq $https_asked "redirect") }}{{ $https = $https_asked }}
 {{- else if eq $https "off" }}{{ $https = $https_asked }}
 {{- end }}"""
-_HTTPS_END = r"""
-@CERTIFICATE@
-{{- if and $https (not $certificate) (ne $https "off") }}
+_HTTPS_WORDS = r"""
+{{- if $https_differ }}
+@HTTPS_DIFFER@
+{{- end }}
+{{- if and @UNCOVERED@ (eq $https "redirect" "both") }}
 {{- template "skip" (sprig_dict "kind" "skipped" "side" "http" "service" $name "host" (printf "%s.@DOMAIN@" $label) "port" @TLS_PORT@
       "reason" "no certificate covers the host name") }}
-{{- end }}
+{{- end }}"""
+_HTTPS_END = r"""
+@CERTIFICATE@
+@HTTPS_WORDS@
 {{- if not $https }}{{ $https = "@DEFAULT@" }}{{ end }}
 {{- if eq $https "off" }}{{ $certificate = "" }}{{ end }}
 {{- $owner := index $owners $label }}
@@ -542,18 +609,20 @@ map $edge_canary_choice $edge_canary_{{ $share }} {
 """
 
 
-# For the operator's own servers too: nginx reads the header before it knows which server is asked.
+# For the operator's own servers too: nginx reads headers before it knows which server is asked. Both are always written, so that no
+# other file can let through spellings of a cleared header: nginx refuses a second one.
 _UNDERSCORES = """\
-underscores_in_headers on;"""
+underscores_in_headers @STATE@;
+ignore_invalid_headers on;"""
 
 _BUFFERS = """\
         proxy_buffer_size @SIZE@k;
         proxy_buffers 8 @EACH@k;
         proxy_busy_buffers_size @BUSY@k;"""
-# nginx warns of a table that is too small for the headers, and lists up to a dozen of its own there.
+# nginx warns of a table that is too small, and looks for its size by trying: buckets for a dozen headers are found at once.
 _HEADERS_HASH = """\
-        proxy_headers_hash_max_size @SIZE@;
-        proxy_headers_hash_bucket_size 128;"""
+        proxy_headers_hash_max_size 1024;
+        proxy_headers_hash_bucket_size 512;"""
 
 
 def _spellings(header: str) -> list[str]:
@@ -571,13 +640,13 @@ def _variable(header: str) -> str:
 
 def _cleared(settings: dict[str, t.Any]) -> str:
     """The lines for the headers that no client may set, except a trusted proxy."""
-    cleared = settings["cleared_headers"]
+    cleared = cleared_headers(settings)
     values = {header: f"$edge_kept_{_variable(header)}" if settings["trusted_proxies"] else '""' for header in cleared}
     values = {"HTTP2-Settings": '""', "Proxy": '""', **values}
     if settings["underscore_headers"]:
         values.update({name: '""' for header in (*OWN_HEADERS, *cleared) for name in _spellings(header)})
     lines = [f"        proxy_set_header {header} {value};" for header, value in values.items()]
-    return "\n".join([*lines, fill(_HEADERS_HASH, size=1024 if len(values) <= 64 else 4096)])
+    return "\n".join([*lines, _HEADERS_HASH])
 
 
 def _buffers(settings: dict[str, t.Any]) -> str:
@@ -617,7 +686,7 @@ def _forwarded(settings: dict[str, t.Any]) -> tuple[str, str]:
         peer="$edge_peer" if ended else "$realip_remote_addr",
         peer_map=_PEER_MAP if ended else "",
         real_ip_map=_real_ip_map(networks) if ended else "",
-        kept="\n".join(fill(_KEPT, header=_variable(header)) for header in settings["cleared_headers"]),
+        kept="\n".join(fill(_KEPT, header=_variable(header)) for header in cleared_headers(settings)),
     )
     lines = [f"    set_real_ip_from {network};" for network in proxies]
     lines += ["    real_ip_header X-Forwarded-For;", "    real_ip_recursive on;"]
@@ -672,6 +741,33 @@ def _certificates(settings: dict[str, t.Any]) -> list[str]:
     ]
 
 
+def _locations(settings: dict[str, t.Any], scope: Scope, real_ip: str, hide: str) -> dict[str, str]:
+    """Return the location of a server, and that of canaries next to an only stable instance."""
+    name, shared = f"{scope.prefix}http_{{{{ $label }}}}", "{{ $shared }}"
+    short, only = settings["connect_timeout"], settings["only_connect_timeout"]
+    common = {
+        "real_ip": real_ip,
+        "hide": hide,
+        "read_timeout": settings["read_timeout"],
+        "send_timeout": settings["send_timeout"],
+        "next_upstream": " ".join(settings["next_upstream"]) or "off",
+        "next_upstream_tries": settings["next_upstream_tries"],
+        "next_upstream_timeout": settings["next_upstream_timeout"],
+        "cleared": _cleared(settings),
+        "buffers": _buffers(settings),
+    }
+    every = fill(
+        _LOCATION,
+        place="/",
+        apart=_APART,
+        upstream=f"{{{{ if and $canary (not $apart) }}}}$edge_upstream{{{{ else }}}}{name}{shared}{{{{ end }}}}",
+        connect_timeout=f"{{{{ if eq {_total(settings)} 1 }}}}{only}{{{{ else }}}}{short}{{{{ end }}}}",
+        **common,
+    )
+    canary = fill(_LOCATION, place="@canary", apart="", upstream=f"{name}.canary{shared}", connect_timeout=short, **common)
+    return {"location": every, "canary_location": canary}
+
+
 def _servers(settings: dict[str, t.Any], scope: Scope, real_ip: str) -> dict[str, str]:
     """The servers of a service with an instance and of one without."""
     tls = settings["tls"]
@@ -682,17 +778,6 @@ def _servers(settings: dict[str, t.Any], scope: Scope, real_ip: str) -> dict[str
         "prefix": scope.prefix,
         "client_max_body_size": settings["client_max_body_size"],
         "limits": http_limits(settings, inside=bool(scope.skip)),
-        "connect_timeout": settings["connect_timeout"],
-        "only_connect_timeout": settings["only_connect_timeout"],
-        # Canaries have the stable instances behind them, and these have nothing.
-        "total": "(add (len $stable) (len $spares_here))" if settings["remote_services"] else "(len $stable)",
-        "read_timeout": settings["read_timeout"],
-        "send_timeout": settings["send_timeout"],
-        "next_upstream": " ".join(settings["next_upstream"]) or "off",
-        "next_upstream_tries": settings["next_upstream_tries"],
-        "next_upstream_timeout": settings["next_upstream_timeout"],
-        "cleared": _cleared(settings),
-        "buffers": _buffers(settings),
         **answered,
     }
     ends_tls = bool(tls["certificates"]) and not scope.skip
@@ -700,7 +785,7 @@ def _servers(settings: dict[str, t.Any], scope: Scope, real_ip: str) -> dict[str
     if ends_tls and settings["trusted_proxies"]:
         real_ip += "\n" + fill(_REDIRECT_IN_PLAIN, domain=scope.domain, port=port)
     plain = {
-        "servers": fill(_SERVER, listen=listen, more=real_ip, real_ip="$remote_addr", hide="", **proxied),
+        "servers": fill(_SERVER, listen=listen, more=real_ip, **_locations(settings, scope, "$remote_addr", ""), **proxied),
         "no_instance": fill(_NO_INSTANCE, listen=listen, more=real_ip, **answered),
     }
     if not ends_tls:
@@ -715,7 +800,7 @@ def _servers(settings: dict[str, t.Any], scope: Scope, real_ip: str) -> dict[str
         hide = "        proxy_hide_header Strict-Transport-Security;"
     client = "$edge_real_ip" if settings["trusted_proxies"] else "$remote_addr"
     ended = {
-        "servers": fill(_SERVER, listen=over_tls, more=more, real_ip=client, hide=hide, **proxied),
+        "servers": fill(_SERVER, listen=over_tls, more=more, **_locations(settings, scope, client, hide), **proxied),
         "no_instance": fill(_NO_INSTANCE, listen=over_tls, more=more, **answered),
     }
     if not settings["trusted_proxies"]:
@@ -727,11 +812,20 @@ def _servers(settings: dict[str, t.Any], scope: Scope, real_ip: str) -> dict[str
 def _https(settings: dict[str, t.Any], scope: Scope) -> dict[str, str]:
     """What is done for a service to find out whether it gets HTTPS; nothing where TLS is not ended."""
     names = ("https_begin", "https_asked", "https_taken", "https_end", "https_report")
-    if scope.skip or not settings["tls"]["certificates"]:
+    if scope.skip:
         return dict.fromkeys(names, "")
-    port = settings["tls_port"]
-    end = fill(_HTTPS_END, certificate=certificate_of(settings), default=settings["tls"]["https"], domain=settings["domain"], tls_port=port)
-    return dict(zip(names, (_HTTPS_BEGIN, _HTTPS_ASKED, _HTTPS_TAKEN, end, fill(_HTTPS_REPORT, tls_port=port))))
+    port, ended = settings["tls_port"], bool(settings["tls"]["certificates"])
+    common = {"domain": settings["domain"], "tls_port": port}
+    differ = warning("http", scope, '(printf "instances disagree about meta edge_https: %s is used" $https)')
+    end = fill(_HTTPS_WORDS, https_differ=differ, uncovered="(not $certificate)" if ended else "true", **common)
+    if ended:
+        end = fill(_HTTPS_END, certificate=certificate_of(settings), https_words=end, default=settings["tls"]["https"], **common)
+    return dict(zip(names, (_HTTPS_BEGIN, _HTTPS_ASKED, _HTTPS_TAKEN, end, fill(_HTTPS_REPORT, tls_port=port) if ended else "")))
+
+
+def _total(settings: dict[str, t.Any]) -> str:
+    """Return an expression for the number of servers without canaries, which have these behind them."""
+    return "(add (len $stable) (len $spares_here))" if settings["remote_services"] else "(len $stable)"
 
 
 def _services(settings: dict[str, t.Any], scope: Scope, tag: str, real_ip: str) -> str:
@@ -757,12 +851,27 @@ def _services(settings: dict[str, t.Any], scope: Scope, tag: str, real_ip: str) 
         each=begin,
         each_end=end,
         spares=if_remote(settings, _SPARES),
-        spare=if_remote(settings, _SPARE),
+        spare=if_remote(
+            settings,
+            fill(_SPARE, spare_gray=warning("http", scope, '"meta edge_canary has no effect on an instance that is used as backup"')),
+        ),
+        meta_words=meta_words(settings, "http", scope),
+        canaries_only=warning("http", scope, '"meta edge_canary has no effect, because every usable instance is a canary"'),
+        shares_differ=warning("http", scope, '(printf "instances disagree about meta edge_canary_share: %d is used" $share)'),
+        # Without keep-alive there is nothing that an instance could have.
+        shared_for_nothing="and $reuse_wanted $unshared" if settings["keepalive"] else "$reuse_wanted",
+        keepalive_off=warning(
+            "http",
+            scope,
+            '"meta edge_keepalive=true has no effect: keepalive is 0, or unshared_services or another instance turns it off"',
+        ),
         spare_why=if_remote(settings, fill(_SPARE_WHY, max_instances=settings["max_instances"])),
         spare_taken=if_remote(settings, _SPARE_TAKEN),
         spare_report=spare_report(settings, go_string(f"{scope.prefix}http")),
         spare_servers=if_remote(settings, upstream_servers("$spares_here", settings, " backup")),
-        zone=zone_size("(add (len $stable) (len $spares_here))" if settings["remote_services"] else "(len $stable)"),
+        total=_total(settings),
+        only_backup=fill(_ONLY_BACKUP, fail_timeout=settings["fail_timeout"]),
+        zone=zone_size(_total(settings)),
         zone_canary=zone_size(f"(add (len $stable) {'(add (len $canary) (len $spares_here))' if settings['remote_services'] else '(len $canary)'})"),
         stable=upstream_servers("$stable", settings),
         canary=upstream_servers("$canary", settings),
@@ -794,14 +903,14 @@ def http_template(edge: t.Any) -> str:
         domain=settings["domain"],
         # Newer versions of nginx keep connections also where nothing is said about it.
         connection='""' if settings["keepalive"] else "close",
-        underscores=_UNDERSCORES if settings["underscore_headers"] else "",
+        underscores=fill(_UNDERSCORES, state="on" if settings["underscore_headers"] else "off"),
         upgrades="\n".join(f'    " {name}" {name};' for name in settings["upgrades"]),
         request_id=_REQUEST_ID_ACCEPT if settings["request_id"] == "accept" else _REQUEST_ID_GENERATE,
         forwarded=forwarded,
         zones=http_zones(settings),
         log_format=_log_format(settings),
     )
-    head, parts = [header], [common_defines("http", settings), _SHARES_BEGIN]
+    head, parts = [header], [common_defines("http", settings), meta_defines(), _SHARES_BEGIN]
     for name, scope in scopes(settings).items():
         if name == "internal":
             head.append(fill(_INSIDE, networks="\n".join(f"    {network} 1;" for network in internal["allowed_networks"])))
@@ -810,6 +919,7 @@ def http_template(edge: t.Any) -> str:
             head += _certificates(settings)
             parts.append(host_owners(settings["tls_tag"], settings))
         parts.append(_services(settings, scope, settings["http_tag"] if name == "public" else internal["http_tag"], real_ip))
+    parts += [internal_off(settings, "http_tag"), unshared_unknown(settings)]
     shares = fill(
         _SHARES,
         canary_choice=fill(

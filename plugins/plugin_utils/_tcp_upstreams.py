@@ -12,6 +12,7 @@ import typing as t
 
 from ._edge import check_edge, in_milliseconds
 from ._edge_limits import limited_by, tcp_limits, tcp_zones
+from ._edge_meta import internal_off, meta_defines, meta_words, warning
 from ._gotemplate import (
     FALSE,
     FOREIGN,
@@ -128,6 +129,7 @@ _SERVICES = r"""
 {{- template "skip @SKIP@instance" (sprig_dict "service" $name "instance" . "reason" $foreign) }}
 {{- continue }}
 {{- end }}
+@META_WORDS@
 {{- $port := $suffix }}
 {{- with index .ServiceMeta "edge_port" }}{{ $port = . }}{{ end }}
 {{- $refused := "no public port: set meta edge_port, or name the service NAME-PORT" }}
@@ -185,6 +187,9 @@ _SERVICES = r"""
 {{- $upstream := printf "@PREFIX@tcp_%s.%s" (toLower $name) $port }}
 {{- $report := sprig_dict "kind" "served" "side" "tcp"@REPORT_SCOPE@ "service" $name "port" (parseInt $port) "upstream" $upstream "instances" (len $servers) }}
 {{- $versions := $here.versions }}
+{{- if and $here.proxied (ne $here.proxied @TOTAL@) }}
+@PROXY_DIFFER@
+{{- end }}
 @REPORT@
 @UPSTREAM@
 server {
@@ -227,6 +232,7 @@ _TLS = r"""
 {{- continue }}
 {{- end }}
 {{- $own = add 1 $own }}
+@META_WORDS@
 @INSTANCE@
 @SPARE@
 @ADD@
@@ -535,6 +541,11 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
                 true=go_string(TRUE),
                 false=go_string(FALSE),
                 proxy_protocol=int(settings["proxy_protocol"]),
+                proxy_differ=warning(
+                    "tcp",
+                    scope,
+                    '(printf "instances disagree about meta edge_proxy_protocol on port %s: none gets the header" $port)',
+                ),
                 listen="\n".join(f"    listen {address}{{{{ $port }}}}{more};" for address in scope.listen),
                 guard="\n".join(guard),
                 server=server,
@@ -555,6 +566,7 @@ def _ports(settings: dict[str, t.Any], scope: Scope, server: str) -> str:
 def _blocks(settings: dict[str, t.Any], scope: Scope, kind: str) -> dict[str, t.Any]:
     return {
         "foreign": FOREIGN,
+        "meta_words": meta_words(settings, "tcp", scope),
         "instance": instance_check(settings, "$claimed"),
         "add": fill(_ADD, skip=scope.skip, max_instances=settings["max_instances"], version=VERSION_COUNT, warned=warned(settings, kind)),
         "report": fill(_REPORT, warns=warns(settings, kind), spare_report=spare_report(settings, kind)),
@@ -617,7 +629,7 @@ def tcp_template(edge: t.Any) -> str:
         log_format=log_format,
     )
     # The public ports that services have, on either side.
-    parts = [header + "\n", common_defines("tcp", settings), "\n{{- $claimed := sprig_dict }}"]
+    parts = [header + "\n", common_defines("tcp", settings), meta_defines(), "\n{{- $claimed := sprig_dict }}"]
     for name, scope in found.items():
         parts.append(_ports(settings, scope, _server(settings, tls=False)))
         if name == "public":
@@ -639,5 +651,6 @@ def tcp_template(edge: t.Any) -> str:
                     **_tls_blocks(settings, scope),
                 )
             )
+    parts.append(internal_off(settings, "tcp_tag"))
     parts.append(fill(_FOOTER, service_map="" if log == "off" else _service_map(settings, found)))
     return without_blank_lines("".join(parts)) + "\n"

@@ -59,7 +59,9 @@ class Scale:
 
     def register(self, number: int, instance: int, **more: t.Any) -> None:
         """One instance, through the API."""
-        values = {"tags": self.tags(number), "address": self.places.address(number, instance), "meta": {"edge_port": str(20000 + number)}}
+        tags = self.tags(number)
+        meta = {"edge_port": str(20000 + number)} if "tcp" in tags else {}
+        values = {"tags": tags, "address": self.places.address(number, instance), "meta": meta}
         self.consul.register(f"svc{number:04d}", self.places.port, node=f"node-{instance}", instance=f"{number}-{instance}", **{**values, **more})
 
     def asked(self, number: int) -> set[str]:
@@ -123,7 +125,7 @@ def test_all_services_are_served_and_one_change_is_one(scale: Scale) -> None:
 
     # What nothing of can be seen reloads nothing.
     workers = edge.workers()
-    scale.register(4, 0, meta={"edge_port": "20004", "note": "new"})
+    scale.register(4, 0, meta={"note": "new"})
     scale.register(5, 0, status="critical")
     chain.follows(lambda: scale.places.address(5, 0) not in scale.asked(5), "the next change is visible", 120)
     chain.follows(lambda: int(edge.status()["generation"]) == generation + 2, "of two changes, one is none", 120)

@@ -203,9 +203,20 @@ META: dict[str, st.SearchStrategy[str]] = {
     "edge_canary": meta_value(TRUTHS),
     "edge_canary_share": meta_value(("10", "0", "100", "33", "101", "-1", "05")),
     "edge_proxy_protocol": meta_value(TRUTHS),
+    "edge_keepalive": meta_value(TRUTHS),
+    "edge_https": meta_value(("redirect", "both", "off", "on", "Redirect")),
+    "edge_prot": meta_value(PORT_TEXTS),
     "version": meta_value(("v1.0.0", "v2", "1.0+b1", "a" * 40, "a" * 41, "-x", "1.0\n")),
     "note": hostile(512),
     "edge-port": hostile(512),
+}
+#: What the instances of one service can disagree about.
+DISPUTES = {
+    "edge_https": ("redirect", "both", "off"),
+    "edge_keepalive": ("yes", "no"),
+    "edge_canary": ("yes", "no"),
+    "edge_canary_share": ("5", "10"),
+    "edge_proxy_protocol": ("yes", "no"),
 }
 META["registrator-protocol"] = meta_value(("tcp", "udp", "sctp", "TCP"))
 TAGS = (("http",), ("tcp",), ("tls",), ("http", "tls"), ("http", "tcp", "tls"), (), ("HTTP",), ("xhttp", "http2", " http", "http "))
@@ -219,7 +230,7 @@ OWN_PORTS = (PORTS.http, PORTS.tls, 20039, *range(PORTS.first, PORTS.first + 12)
 
 
 @st.composite
-def instances(draw: st.DrawFn, service: int, name: str, number: int, nodes: list[Node], usual: tuple[str, ...]) -> Instance:
+def instances(draw: st.DrawFn, service: int, name: str, number: int, nodes: list[Node], usual: tuple[str, ...], disputed: bool) -> Instance:
     """One registration."""
     tags = list(draw(st.sampled_from(TAGS)) if draw(st.integers(0, 5)) == 5 else usual)
     extra = draw(st.integers(0, 99))
@@ -229,9 +240,11 @@ def instances(draw: st.DrawFn, service: int, name: str, number: int, nodes: list
         tags.append("udp")
     if extra > 97:
         tags += [f"{MARKER}-{index}" for index in range(draw(st.sampled_from((100, 2000, 5000))))]
-    meta = {key: draw(META[key]) for key in draw(st.lists(st.sampled_from(sorted(META)), max_size=3, unique=True))} if draw(st.integers(0, 2)) == 2 else {}
+    meta = {key: draw(META[key]) for key in draw(st.lists(st.sampled_from(sorted(META)), max_size=4, unique=True))} if draw(st.integers(0, 2)) == 2 else {}
     if "tcp" in tags and draw(st.integers(0, 3)) > 0:
         meta.setdefault("edge_port", str(PORTS.first + (service * 5 + draw(st.integers(0, 1))) % (PORTS.last - PORTS.first)))
+    if disputed:
+        meta = {key: draw(st.sampled_from(values)) for key, values in DISPUTES.items()}
     if "edge_canary_share" in meta and draw(st.integers(0, 3)) > 0:
         meta["edge_canary"] = "true"
     odd = draw(st.integers(0, 19))
@@ -299,6 +312,7 @@ def catalogues(draw: st.DrawFn, least: int = MIN_SERVICES, most: int = MAX_SERVI
         found_names += [other] if other not in found_names and len(other) == len(name) else []
     for service, name in enumerate(found_names):
         usual = draw(st.sampled_from(TAGS[:6]))
-        for number in range(draw(st.sampled_from((1, 2, 2, 3, 4)))):
-            found.append(draw(instances(service, name, number, nodes, usual)))
+        disputed = draw(st.integers(0, 9)) == 9
+        for number in range(4 if disputed else draw(st.sampled_from((1, 2, 2, 3, 4)))):
+            found.append(draw(instances(service, name, number, nodes, usual, disputed)))
     return Catalogue(tuple(found), chosen)

@@ -183,7 +183,9 @@ CLIENT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def kind_of(reason: str) -> str:
-    """A reason without the port and the rival in it."""
+    """A reason without the port, the rival and the key in it."""
+    reason = re.sub(r"(?s)^meta .* (is not known|is empty and|has an effect with tag)\b", r"meta KEY \1", reason)
+    reason = re.sub(r"^(instances disagree about meta \w+|meta KEY is not known)\b.*", r"\1", reason)
     return re.sub("^port [0-9]+ ", "port N ", re.split(" belongs to service |(?<=spelling of service) ", reason)[0] + " ").strip()
 
 
@@ -460,7 +462,9 @@ class Rig:
         active = {server: weight for server, weight, backup in servers if not backup}
         # The only instance behind the TLS port is listed once for each try.
         times = 3 if name.startswith("tls_") and len(shares) == 1 else 1
-        assert len(servers) == times * len({server for server, _, _ in servers}), f"{name} names a server twice: {servers}"
+        # So is the only one behind canaries.
+        again = len(backups) == 1
+        assert len(servers) == times * len({server for server, _, _ in servers}) + again, f"{name} names a server twice: {servers}"
         assert set(active) == set(shares), f"{name} has {sorted(active)} and should have {sorted(shares)}"
         assert {server for server, _, backup in servers if backup} == set(backups), f"{name} has other backups than {sorted(backups)}: {servers}"
         divisor = math.gcd(*shares.values()) if shares else 1
@@ -492,7 +496,11 @@ class Rig:
         for label, upstream in expected.http.items():
             block = servers[f"{label}.{DOMAIN}"]
             assert block.one("service") == upstream.service, block
-            if upstream.canaries:
+            if upstream.canaries and len(upstream.servers) == 1:
+                assert block.found["pass"] == [f"http_{label}", f"http_{label}.canary"], block
+                assert block.found["apart"] == ["418", "418"], block
+                assert (block.one("stable"), block.one("canary"), block.one("share")) == ("", "", str(upstream.share)), block
+            elif upstream.canaries:
                 found = (block.one("pass"), block.one("stable"), block.one("canary"), block.one("share"))
                 assert found == ("$edge_upstream", f"http_{label}.shared", f"http_{label}.canary.shared", str(upstream.share)), block
             else:
@@ -552,6 +560,7 @@ class Rig:
                 assert shown == shares if len(shares) <= 20 else len(shown) == 20 and shown.items() <= shares.items(), entry
             assert entry["instances"] == len(upstream.servers) and entry.get("canaries", 0) == len(upstream.canaries), entry
             assert entry.get("versions", {}) == upstream.versions, entry
+            assert entry.get("keepalive", True) is not upstream.unshared, entry
             assert set(entry.get("warns", {})) == upstream.warns & {*entry["servers"], *entry.get("canary_servers", {})}, entry
 
     def check_apply_reads(self, texts: dict[str, str], settings: Settings) -> None:

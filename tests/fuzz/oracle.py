@@ -28,8 +28,36 @@ SIDECAR = "a sidecar proxy of Consul Connect is never exposed"
 OWN = "this address and port belong to an edge itself"
 ANOTHER = "another instance of the service has this address and port"
 
+# Meta of an edge, and the tag that an instance needs for it.
+META = {
+    "edge_canary": "http",
+    "edge_canary_share": "http",
+    "edge_https": "http",
+    "edge_keepalive": "http",
+    "edge_port": "tcp",
+    "edge_proxy_protocol": "tcp",
+    "edge_weight": "",
+}
+UNKNOWN = f"is not known; known are {', '.join(sorted(META))}"
+NO_CANARY = "meta edge_canary_share has an effect with meta edge_canary only"
+CANARIES_ONLY = "meta edge_canary has no effect, because every usable instance is a canary"
+UNSHARED = "meta edge_keepalive=true has no effect: keepalive is 0, or unshared_services or another instance turns it off"
+
 # Every kind of reason for a refusal that the rules know.
 REASONS = {
+    CANARIES_ONLY,
+    NO_CANARY,
+    UNSHARED,
+    "instances disagree about meta edge_canary_share",
+    "instances disagree about meta edge_https",
+    "instances disagree about meta edge_proxy_protocol",
+    "meta KEY has an effect with tag http only",
+    "meta KEY has an effect with tag tcp only",
+    "meta KEY is empty and has no effect",
+    "meta KEY is not known",
+    "meta edge_https must be redirect, both or off",
+    "meta edge_keepalive must be true or false",
+    "no certificate covers the host name",
     ANOTHER,
     BAD_NAME,
     NO_PORT,
@@ -162,6 +190,7 @@ class Upstream:
     share: int = 0
     versions: collections.Counter[str] = field(default_factory=collections.Counter)
     proxied: int = 0
+    unshared: bool = False
     warns: set[str] = field(default_factory=set)
 
 
@@ -239,6 +268,7 @@ class Oracle:
         self.edges = ports.addresses | set(settings.edge_addresses)
         # Public tcp ports that are somebody's.
         self.claimed: set[int] = set()
+        self.warned: set[tuple[str, str, str]] = set()
 
     def refuse(self, side: str, service: str, reason: str, instance: Instance | None = None) -> None:
         """One line that the report must hold."""
@@ -259,6 +289,28 @@ class Oracle:
         if "udp" in instance.tags or instance.id.endswith(":udp") or protocol not in ("", "tcp"):
             return NOT_TCP
         return SIDECAR if instance.mesh == "sidecar" else ""
+
+    def question(self, side: str, instance: Instance) -> None:
+        """Warn of meta that has no effect, once for a service; that of an instance with an HTTP tag is the http side's."""
+        if side == "tcp" and "http" in instance.tags:
+            return
+        meta = dict(instance.meta)
+        for key, value in meta.items():
+            word = ""
+            if key.lower()[:5] not in ("edge_", "edge-"):
+                continue
+            if key not in META:
+                word = UNKNOWN
+            elif not value:
+                word = "is empty and has no effect"
+            elif META[key] and META[key] not in instance.tags:
+                word = f"has an effect with tag {META[key]} only"
+            elif key == "edge_canary_share" and not yes_or_no(meta.get("edge_canary", "")):
+                word = NO_CANARY.partition(f"{key} ")[2]
+            reason = f"meta {shown(key)} {word}"
+            if word and (side, instance.service, reason) not in self.warned:
+                self.warned.add((side, instance.service, reason))
+                self.refuse(side, instance.service, reason)
 
     def own(self, address: str, port: int) -> bool:
         """Whether a place is one of the edge itself."""
@@ -354,11 +406,12 @@ class Oracle:
             if number >= self.settings.max_services:
                 self.refuse("http", name, "max_services are already served")
                 continue
-            upstream, shares = Upstream(name), []
+            upstream, shares, https, reuse = Upstream(name), [], set(), set()
             for instance in tagged[name]:
                 if foreign := self.foreign(instance):
                     self.refuse("http", name, foreign, instance)
                     continue
+                self.question("http", instance)
                 meta = dict(instance.meta)
                 why, server, share = self.judge(instance)
                 canary = yes_or_no(meta["edge_canary"]) if meta.get("edge_canary") else False
@@ -368,6 +421,11 @@ class Oracle:
                 percent = whole(wanted, 0, 100) if wanted else None
                 if wanted and percent is None:
                     why = why or "meta edge_canary_share must be an integer from 0 to 100"
+                kept = yes_or_no(meta["edge_keepalive"]) if meta.get("edge_keepalive") else ""
+                if kept is None:
+                    why = why or "meta edge_keepalive must be true or false"
+                if meta.get("edge_https") and meta["edge_https"] not in ("redirect", "both", "off"):
+                    why = why or "meta edge_https must be redirect, both or off"
                 if not why and (server in upstream.servers or server in upstream.canaries):
                     why = ANOTHER
                 if not why and len(upstream.servers) + len(upstream.canaries) >= self.settings.max_instances:
@@ -377,10 +435,23 @@ class Oracle:
                     continue
                 (upstream.canaries if canary else upstream.servers)[server] = share
                 shares += [] if percent is None else [percent]
+                https |= {meta["edge_https"]} if meta.get("edge_https") else set()
+                reuse |= {kept}
                 self.note(upstream, server, instance)
             upstream.share = min(shares, default=self.settings.canary_share)
-            if not upstream.servers:
+            upstream.unshared = False in reuse
+            if upstream.canaries and not upstream.servers:
                 upstream.servers, upstream.canaries = upstream.canaries, {}
+                self.refuse("http", name, CANARIES_ONLY)
+            if len(https) > 1:
+                safest = "redirect" if "redirect" in https else "both"
+                self.refuse("http", name, f"instances disagree about meta edge_https: {safest} is used")
+            if https - {"off"}:
+                self.refuse("http", name, "no certificate covers the host name")
+            if upstream.unshared and True in reuse:
+                self.refuse("http", name, UNSHARED)
+            if upstream.canaries and len(set(shares)) > 1:
+                self.refuse("http", name, f"instances disagree about meta edge_canary_share: {upstream.share} is used")
             if upstream.servers:
                 self.expected.http[label] = upstream
             elif any(not self.foreign(instance) for instance in tagged[name]):
@@ -436,6 +507,8 @@ class Oracle:
                 if foreign := self.foreign(instance):
                     self.refuse("tcp", name, foreign, instance)
             instances = [instance for instance in instances if not self.foreign(instance)]
+            for instance in instances:
+                self.question("tcp", instance)
             for wanted in sorted({self.wanted_port(instance) for instance in instances if not self.port_refusal(self.wanted_port(instance))}):
                 if owners[wanted] != name:
                     self.refuse("tcp", name, f"port {wanted} belongs to service {owners[wanted]}")
@@ -460,6 +533,9 @@ class Oracle:
                     self.refuse("tcp", name, "max_services are already served")
                 else:
                     served += 1
+                    if found[wanted].proxied not in (0, len(found[wanted].servers)):
+                        which = f"edge_proxy_protocol on port {wanted}: none gets the header"
+                        self.refuse("tcp", name, f"instances disagree about meta {which}")
                     self.expected.tcp[int(wanted)] = found[wanted]
 
     def add(self, side: str, upstream: Upstream, instance: Instance, more: str = "") -> bool:
@@ -489,6 +565,7 @@ class Oracle:
                 if foreign := self.foreign(instance):
                     self.refuse("tcp", name, foreign, instance)
                 else:
+                    self.question("tcp", instance)
                     self.add("tcp", upstream, instance)
             if not upstream.servers and all(map(self.foreign, tagged[name])):
                 continue

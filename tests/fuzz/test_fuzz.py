@@ -33,7 +33,7 @@ def test_enough_was_tried(rig: Rig) -> None:
     assert rig.tally.counts["answers of instances"] >= 1000 * share, rig.tally
     # A rare one may be missed by a seed; the named catalogues have them all.
     missed = REASONS - set(rig.tally.reasons)
-    assert share < 1.0 or len(missed) <= 2, f"never met: {sorted(missed)}"
+    assert share < 1.0 or len(missed) <= 4, f"never met: {sorted(missed)}"
 
 
 @pytest.fixture(scope="module")

@@ -130,6 +130,22 @@ NAMED: dict[str, Catalogue] = {
             instance("void", port=0),
         )
     ),
+    "meta without an effect": Catalogue(
+        (
+            instance("web", meta={"edge_keepalvie": "no", "edge-port": "80", "Edge_Weight": "9", "edge_weight": ""}),
+            instance("web", 1, meta={"edge_port": "20001", "edge_canary_share": "7", "edge_keepalvie": "no"}),
+            instance("gray"),
+            *(instance("gray", number, meta={"edge_canary": "on", "edge_canary_share": str(number)}) for number in (1, 2)),
+            instance("canary", meta={"edge_canary": "on"}),
+            instance("portal", meta={"edge_https": "both", "edge_keepalive": "yes"}),
+            instance("portal", 1, meta={"edge_https": "redirect", "edge_keepalive": "no"}),
+            instance("portal", 2, meta={"edge_https": "on"}),
+            instance("portal", 3, meta={"edge_keepalive": "maybe"}),
+            instance("db", tags=("tcp",), meta={"edge_port": "20001", "edge_proxy_protocol": "yes", "edge_canary": "no"}),
+            instance("db", 1, tags=("tcp",), meta={"edge_port": "20001"}),
+            instance("both", tags=("http", "tls", "tcp"), meta={"edge_port": "20002", "edge_prot": "1"}),
+        )
+    ),
     "no loopback": Catalogue((instance("web"), instance("shop", address="192.0.2.1")), Settings(allow_loopback=False)),
     "addresses of edges, in every spelling": Catalogue(
         tuple(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import subprocess
 import typing as t
@@ -171,31 +172,49 @@ def test_the_upgrades_can_be_chosen(web: t.Any, edge: EdgeFixture, nginx: Nginx)
 # -- what the client states -------------------------------------------------------------------------------------------
 
 
+# A newer nginx may refuse a Host header that differs from the absolute URI, or that is none; then its log has to say so.
+DIFFERS = "client sent (?:invalid|different|duplicate).* [Hh]ost"
+
+
 @pytest.mark.parametrize(
-    ("target", "given", "host"),
+    ("target", "given", "host", "refused"),
     [
-        ("/", f"web.{DOMAIN}", f"web.{DOMAIN}"),
-        ("/", f"WEB.{DOMAIN}:8443", f"web.{DOMAIN}:8443"),
-        ("/", f"web.{DOMAIN}.", f"web.{DOMAIN}"),
-        (f"http://web.{DOMAIN}/", "other", f"web.{DOMAIN}"),
-        (f"http://web.{DOMAIN}/", f"other.{DOMAIN}:99", f"web.{DOMAIN}"),
-        (f"http://web.{DOMAIN}/", f"web.{DOMAIN}@other", f"web.{DOMAIN}"),
-        (f"http://web.{DOMAIN}:81/", f"web.{DOMAIN}:81", f"web.{DOMAIN}:81"),
+        ("/", f"web.{DOMAIN}", f"web.{DOMAIN}", ""),
+        ("/", f"WEB.{DOMAIN}:8443", f"web.{DOMAIN}:8443", ""),
+        ("/", f"web.{DOMAIN}.", f"web.{DOMAIN}", ""),
+        (f"http://web.{DOMAIN}/", "other", f"web.{DOMAIN}", DIFFERS),
+        (f"http://web.{DOMAIN}/", f"other.{DOMAIN}:99", f"web.{DOMAIN}", DIFFERS),
+        (f"http://web.{DOMAIN}/", f"web.{DOMAIN}@other", f"web.{DOMAIN}", DIFFERS),
+        (f"http://web.{DOMAIN}:81/", f"web.{DOMAIN}:81", f"web.{DOMAIN}:81", ""),
     ],
 )
 def test_the_instance_gets_the_host_that_routed_the_request(
     web: t.Any,
     edge: EdgeFixture,
+    nginx: Nginx,
     target: str,
     given: str,
     host: str,
+    refused: str,
 ) -> None:
     status = raw(edge(), f"GET {target} HTTP/1.1\r\nHost: {given}\r\nX-Forwarded-Host: third\r\n\r\n")[0]
-    if status == 400:
-        # nginx refuses such a Host header itself.
+    if refused and status == 400:
         assert not web.seen
+        assert re.search(refused, (nginx.directory / "error.log").read_text())
         return
+    assert status == 200
     assert web.seen[-1]["host"] == web.seen[-1]["x-forwarded-host"] == host
+
+
+@pytest.mark.parametrize("given", ["a/b", f"web.{DOMAIN}\r\nHost: other", f"web.{DOMAIN}\x01"])
+def test_a_host_header_that_is_none_is_refused(web: t.Any, edge: EdgeFixture, nginx: Nginx, given: str) -> None:
+    """Also next to an absolute URI, which would have routed the request."""
+    port = edge()
+    for target in ("/", f"http://web.{DOMAIN}/"):
+        assert raw(port, f"GET {target} HTTP/1.1\r\nHost: {given}\r\n\r\n")[0] == 400
+    assert not web.seen
+    log = (nginx.directory / "error.log").read_text()
+    assert len(re.findall(r"client sent (?:invalid host header|duplicate host header|invalid header line)", log)) >= 2
 
 
 # Every header of which the value counts, and one that is the client's to set.
@@ -226,10 +245,13 @@ def test_a_trusted_proxy_may(web: t.Any, edge: EdgeFixture) -> None:
 
 
 def test_the_cleared_headers_can_be_chosen(web: t.Any, edge: EdgeFixture) -> None:
-    port = edge(cleared_headers=["X-Site-Gateway"])
-    ask(port, f"web.{DOMAIN}", {"X-Site-Gateway": "forged", "X-Forwarded-User": "alice", "X-Forwarded-For": "forged"})
+    """The site's own are added, and one is let through."""
+    port = edge(cleared_headers=["X-Site-Gateway"], passed_headers=["x-host"])
+    given = {"X-Site-Gateway": "forged", "X-Forwarded-User": "forged", "X-Forwarded-For": "forged", "X-Host": "alice"}
+    assert ask(port, f"web.{DOMAIN}", given)[0] == 200
     seen = web.seen[-1]
-    assert ("x-site-gateway" in seen, seen["x-forwarded-user"], seen["x-forwarded-for"]) == (False, "alice", "127.0.0.1")
+    assert [name for name, value in seen.items() if value == "forged"] == []
+    assert (seen["x-host"], seen["x-forwarded-for"]) == ("alice", "127.0.0.1")
 
 
 # -- underscores ------------------------------------------------------------------------------------------------------
@@ -252,6 +274,19 @@ def test_headers_with_underscores_are_passed_on_when_wanted(web: t.Any, edge: Ed
     smuggled = "Content_Length: 7\r\nTransfer_Encoding: chunked\r\n"
     assert raw(port, f"GET / HTTP/1.1\r\nHost: web.{DOMAIN}\r\n{smuggled}\r\n")[0] == 200
     assert not {"content_length", "transfer_encoding"} & set(web.seen[-1])
+
+
+@pytest.mark.parametrize("directive", ["underscores_in_headers on;", "ignore_invalid_headers off;"])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_no_other_file_lets_underscores_through(consul: Consul, render: t.Callable[..., Rendered], nginx: Nginx, directive: str, wanted: bool) -> None:
+    """Spellings of a cleared header would be among them, on every server of the edge."""
+    consul.register("web")
+    text = render("http", underscore_headers=wanted).text
+    nginx.test(text)
+    path = nginx.write(f"{directive}\n{text}", "")
+    done = subprocess.run([nginx.binary, "-t", "-p", str(nginx.directory), "-c", str(path)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert f'"{directive.split()[0]}" directive is duplicate' in done.stderr
 
 
 @pytest.mark.usefixtures("web")

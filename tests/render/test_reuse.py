@@ -270,6 +270,38 @@ def test_one_instance_that_wants_it_is_enough(consul: Consul, render: t.Callable
     assert ("typo", "meta edge_keepalive must be true or false") in rendered.skipped()
 
 
+class OffersBasicFirst(http.server.BaseHTTPRequestHandler):
+    """Offers two schemes in two headers, and wants another step of every login, as NTLM does."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="x"')
+        if self.server.identity != "basic":  # type: ignore[attr-defined]
+            self.send_header("WWW-Authenticate", "NTLM")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: t.Any) -> None:
+        """Silent."""
+
+
+def test_a_login_in_the_second_header_is_noticed(consul: Consul, backends: Backends, edge: EdgeFixture, nginx: Nginx) -> None:
+    """At the latest when a client tries it, where nginx shows the first header only."""
+    for name in ("second", "basic"):
+        server = backends.serve(http.server.ThreadingHTTPServer(("127.0.0.1", 0), OffersBasicFirst), name)
+        consul.register(name, server.server_address[1], address="127.0.0.1")
+    port = edge()
+    for name, scheme in (("second", "NTLM TlRMTVNTUAAB"), ("basic", "Basic eDp5")):
+        assert ask(port, f"{name}.{DOMAIN}")[0] == 401
+        assert ask(port, f"{name}.{DOMAIN}", {"Authorization": scheme})[0] == 401
+    log = nginx.directory / "http.log"
+    poll("all requests are logged", lambda: len(log.read_text().splitlines()) == 4)
+    assert logs.recent(str(log)) == {"second": "NTLM"}
+
+
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_the_log_names_services_that_log_connections_in(
     consul: Consul,

@@ -110,6 +110,19 @@ def test_sidecars_are_never_exposed(consul: Consul, agent: t.Callable[..., None]
 
 
 @pytest.mark.parametrize("kind", ["mesh-gateway", "terminating-gateway", "ingress-gateway", "api-gateway"])
+def test_gateways_that_consul_registered_are_not_exposed(agent: t.Callable[..., None], render: Render, nginx: Nginx, kind: str) -> None:
+    """Under any name: the check is that of "consul connect envoy -gateway -register". One of an application is another."""
+    check = {"TTL": "1h", "Status": "passing"}
+    agent("south", 8001, Kind=kind, Meta={"edge_port": "9000"}, Check={"Name": f"{kind} listening", **check})
+    agent("shop", 8002, Meta={"edge_port": "9001"}, Check={"Name": "gateway listening", **check})
+    http_side, tcp_side = render("http"), render("tcp")
+    nginx.test(http_side.text, tcp_side.text)
+    for rendered in (http_side, tcp_side):
+        assert rendered.served() == {"shop"}
+        assert rendered.skipped() == {("south", "a gateway of Consul Connect is never exposed")}
+
+
+@pytest.mark.parametrize("kind", ["mesh-gateway", "terminating-gateway", "ingress-gateway", "api-gateway"])
 def test_gateways_are_not_exposed(agent: t.Callable[..., None], render: Render, nginx: Nginx, kind: str) -> None:
     """By the name that Consul gives them, in any spelling, or by the one that the operator lists: nothing else of them is seen."""
     own_name = kind == "api-gateway"

@@ -45,7 +45,11 @@ _DUPLICATE = re.compile(r'"([a-z0-9_]+)" directive is duplicate')
 LEAVE = {
     "worker_shutdown_timeout": "nginx_worker_shutdown_timeout: ''",
     "worker_rlimit_nofile": "nginx_worker_rlimit_nofile: 0",
-    "underscores_in_headers": "underscore_headers: false in the edge description (platform_edge)",
+}
+# What the edge needs to be as it is.
+KEEP = {
+    "underscores_in_headers": "underscore_headers: true in the edge description (platform_edge) lets such headers through",
+    "ignore_invalid_headers": "without it, spellings of headers that the edge clears would reach the services",
 }
 
 
@@ -57,6 +61,8 @@ def remedy(text: str, tree: str) -> str:
         ours = any(one.name == name for part in ("main/edge.conf", "http/00-base.conf", EDGE_HTTP) for one in _directives(f"{tree}/{part}"))
         if not ours:
             return "it is there twice in the operator's own files; take it out of one of them"
+        if name in KEEP:
+            return f"the edge sets it, too: take it out of the other file; {KEEP[name]}"
         setting = LEAVE.get(name, f"nginx_http_options: {{{name}: ''}}")
         return f"the edge sets it, too: take it out of the other file, or leave it to that one by {setting}"
     return next((advice for sign, advice in REMEDIES if sign in text), "")

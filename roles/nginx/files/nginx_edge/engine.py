@@ -15,6 +15,7 @@ from . import logins
 from . import state as states
 from .allowed import objections
 from .check import check_tree
+from .difference import unified
 from .foreign import Foreign, names, no_address, passes_to, refused, scan, text_of, with_port
 from .limited import Counted, logs_of
 from .nginxconf import ConfigError, Document, LeftOut, Listener, certificates, clash, listeners, parse_listen, too_many, worker_connections
@@ -830,8 +831,6 @@ class Engine:
 
     def diff(self, old: str | None, new: str | None) -> str:
         """The difference between two generations; by default the one before the live one and the live one."""
-        import difflib
-
         self.load()
         names = [entry["generation"] for entry in self.state["history"]]
         new = new or self.linked() or ""
@@ -848,7 +847,7 @@ class Engine:
                 # The number is in every tree's own paths, and in what the status server answers.
                 text = (read_text(f"{self.tree(one)}/{name}") or "").replace(f"/{one}/", "/GENERATION/").replace(f'"{one}\\n"', '"GENERATION\\n"')
                 texts.append(text.splitlines(keepends=True))
-            lines += difflib.unified_diff(texts[0], texts[1], f"{old}/{name}", f"{new}/{name}")
+            lines += unified(texts[0], texts[1], f"{old}/{name}", f"{new}/{name}")
         return "".join(lines + self._changed_certificates(old, new))
 
     def _changed_certificates(self, old: str, new: str) -> list[str]:

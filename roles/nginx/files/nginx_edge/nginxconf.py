@@ -127,7 +127,7 @@ class Piece:
         self.judged: tuple[object, Any] | None = None
 
 
-_PIECES = Recent(lambda text: Piece(read(text)), limit=4 << 20)
+_PIECES = Recent(lambda text: Piece(read(text)), limit=8 << 20)
 # Where a block of the outermost level ends, as our templates write it. Where it is something else, the text is read in one piece.
 _PIECE_END = "\n}\n"
 

@@ -17,8 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.trinode.platform.plugins.doc_fragments import _edge as fragment_module
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge import SCHEMA, EdgeError, Option, check_edge
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge import (
+    CLEARED_HEADERS,
+    SCHEMA,
+    EdgeError,
+    Option,
+    check_edge,
+    cleared_headers,
+)
 
+ROOT = Path(__file__).resolve().parents[4]
 MINIMAL = {"domain": "apps.example"}
 
 # option, value, what the check makes of it
@@ -55,6 +63,7 @@ ACCEPTED = [
     ("upgrades", ["WebSocket", "TLS/1.2"], ("websocket", "tls/1.2")),
     ("cleared_headers", [], ()),
     ("cleared_headers", ["X-Site", "X-Site"], ("X-Site",)),
+    ("passed_headers", ["x-host", "X-Host"], ("X-Host",)),
     ("underscore_headers", True, True),
     ("unshared_services", ["Portal_2"], ("Portal_2",)),
 ]
@@ -137,6 +146,9 @@ REFUSED = [
     ("cleared_headers", ["x_site"], "cleared_headers[0]: 'x_site' is not allowed"),
     ("cleared_headers", ["x-forwarded-for"], "cleared_headers[0]: 'x-forwarded-for' is not allowed, it must be a header that the edge does"),
     ("cleared_headers", ["X-Site", "x-site"], "cleared_headers[1]: 'x-site' is not allowed, cleared_headers[0] is the same header"),
+    ("passed_headers", ["X-Hots"], "passed_headers[0]: 'X-Hots' is not allowed, it must be a header that the edge clears, of which the nearest is X-Host"),
+    ("passed_headers", ["X-Real-IP"], "passed_headers[0]: 'X-Real-IP' is not allowed, it must be a header that the edge clears"),
+    ("passed_headers", ["x_host"], "passed_headers[0]: 'x_host' is not allowed, it must be a header name"),
     ("unshared_services", ["a.b"], "unshared_services[0]: 'a.b' is not allowed, it must be at most 63 letters"),
     ("underscore_headers", "yes", "underscore_headers: 'yes' is not allowed, it must be true or false"),
     ("trusted_proxies", ["192.0.2.1/24"], "trusted_proxies[0]: '192.0.2.1/24' is not allowed, it must be an IPv4 or IPv6 address or network"),
@@ -228,6 +240,20 @@ def test_refused(key: t.Any, value: t.Any, message: str) -> None:
         check_edge({**MINIMAL, key: value})
     assert message in str(caught.value)
     assert len(caught.value.errors) == 1
+
+
+def test_cleared_headers_are_added() -> None:
+    """An inventory that repeats one of the edge's own list, as it had to before, is still right."""
+    found = cleared_headers(check_edge({**MINIMAL, "cleared_headers": ["X-Site", "x-forwarded-user"], "passed_headers": ["X-Host"]}))
+    assert found == [*(name for name in CLEARED_HEADERS if name != "X-Host"), "X-Site"]
+    with pytest.raises(EdgeError, match=r"cleared_headers\[0\]: 'x-host' is not allowed, passed_headers has the same header"):
+        check_edge({**MINIMAL, "cleared_headers": ["x-host"], "passed_headers": ["X-Host"]})
+
+
+def test_the_guide_lists_the_headers_that_are_always_cleared() -> None:
+    listed = (ROOT / "docs" / "filter_guide.md").read_text().partition("<!-- cleared headers -->")[2].partition("<!-- end of cleared headers -->")[0]
+    assert re.findall(r"`([^`]+)`", listed) == list(CLEARED_HEADERS)
+    assert len({name.lower() for name in CLEARED_HEADERS}) == len(CLEARED_HEADERS)
 
 
 INSIDE = {"listen_addresses": ["172.17.0.1"]}

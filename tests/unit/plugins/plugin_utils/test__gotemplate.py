@@ -66,6 +66,7 @@ OPTIONS: dict[str, t.Any] = {
     "response_header_size": "128k",
     "upgrades": ["websocket", "tls/1.2"],
     "cleared_headers": ["X-Site-Gateway"],
+    "passed_headers": ["X-Host"],
     "underscore_headers": True,
     "request_limit": 50,
     "connection_limit": 0,

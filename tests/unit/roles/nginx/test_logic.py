@@ -342,7 +342,7 @@ def test_the_status_page_is_no_instance() -> None:
     ("said", "advice"),
     [
         ("duplicate listen options for 0.0.0.0:80", "take the options of the socket (reuseport, backlog= and the like) out of the other listen line"),
-        ('"underscores_in_headers" directive is duplicate', "leave it to that one by underscore_headers: false in the edge description (platform_edge)"),
+        ('"underscores_in_headers" directive is duplicate', "take it out of the other file; underscore_headers: true in the edge description (platform_edge)"),
         ('"client_body_timeout" directive is duplicate', "leave it to that one by nginx_http_options: {client_body_timeout: ''}"),
         ('"worker_shutdown_timeout" directive is duplicate', "leave it to that one by nginx_worker_shutdown_timeout: ''"),
         ('"sendfile" directive is duplicate', "it is there twice in the operator's own files; take it out of one of them"),
