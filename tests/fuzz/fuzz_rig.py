@@ -452,7 +452,7 @@ class Rig:
                 name = block.one("upstream")
                 assert name not in found, f"upstream {name} is there twice"
                 # Those for servers of the operator have none: each worker counts failures for itself.
-                assert block.one("zone") == (name if not name.startswith("http_") or name.endswith(".shared") else ""), name
+                assert block.one("zone") == (name if not name.startswith("http_") or name.endswith(".shared") else block.one("zone") and name), name
                 found[name] = block.servers
         return found
 
@@ -475,10 +475,12 @@ class Rig:
         """The http file is exactly what the catalogue asks for."""
         upstreams = self.upstreams(side)
         names = {f"http_{label}" for label in expected.http} | {f"http_{label}.canary" for label, upstream in expected.http.items() if upstream.canaries}
-        wanted = names | {f"{name}.shared" for name in names}
+        apart = {label for label, upstream in expected.http.items() if upstream.unshared}
+        alone = {f"http_{label}{canary}" for label in apart for canary in ("", ".canary")}
+        wanted = names | {f"{name}.shared" for name in names - alone}
         assert set(upstreams) == wanted, f"upstreams: {sorted(set(upstreams) ^ wanted)} are there or missing against the rules"
         for label, upstream in expected.http.items():
-            for pool in ("", ".shared"):
+            for pool in ("",) if upstream.unshared else ("", ".shared"):
                 self.check_servers(f"http_{label}{pool}", upstreams[f"http_{label}{pool}"], upstream.servers)
                 if upstream.canaries:
                     canary = f"http_{label}.canary{pool}"
@@ -496,15 +498,16 @@ class Rig:
         for label, upstream in expected.http.items():
             block = servers[f"{label}.{DOMAIN}"]
             assert block.one("service") == upstream.service, block
+            shared = "" if upstream.unshared else ".shared"
             if upstream.canaries and len(upstream.servers) == 1:
-                assert block.found["pass"] == [f"http_{label}", f"http_{label}.canary"], block
+                assert block.found["pass"] == [f"http_{label}{shared}", f"http_{label}.canary{shared}"], block
                 assert block.found["apart"] == ["418", "418"], block
                 assert (block.one("stable"), block.one("canary"), block.one("share")) == ("", "", str(upstream.share)), block
             elif upstream.canaries:
                 found = (block.one("pass"), block.one("stable"), block.one("canary"), block.one("share"))
-                assert found == ("$edge_upstream", f"http_{label}.shared", f"http_{label}.canary.shared", str(upstream.share)), block
+                assert found == ("$edge_upstream", f"http_{label}{shared}", f"http_{label}.canary{shared}", str(upstream.share)), block
             else:
-                assert (block.one("pass"), block.one("stable"), block.one("canary")) == (f"http_{label}.shared", "", ""), block
+                assert (block.one("pass"), block.one("stable"), block.one("canary")) == (f"http_{label}{shared}", "", ""), block
             assert "empty" not in block.found and block.found["fixed"] == EVERY_SERVER, block
         for label, name in expected.empty.items():
             block = servers[f"{label}.{DOMAIN}"]
