@@ -13,7 +13,7 @@ author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Reads a secret that is kept in a file on the control node, and makes it when there is none. Of several hosts that ask at once, all get the same.
   - The file has mode 0600 and, when a vault password is configured, is encrypted with it. A file that is not yet so is put right.
-  - In check mode nothing is written. A secret that does not exist is then another one with each call.
+  - In check mode, and in a run with nothing but C(--tags preflight), nothing is written. A secret that does not exist is then another one with each call.
 options:
   _terms:
     description: The names of the secrets. The file is called after it, with C(.txt) behind it, because Ansible does not take such a file for an inventory.
@@ -58,6 +58,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SecretError, loader_store
+from ansible_collections.trinode.platform.plugins.plugin_utils._security_rules import only_checks_hosts
 
 
 class LookupModule(LookupBase):
@@ -68,7 +69,9 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         kind, begin = self.get_option("kind"), self.get_option("begin")
         try:
-            store = loader_store(self._loader, self.get_option("directory"), bool((variables or {}).get("ansible_check_mode")))
+            known = variables or {}
+            dry = bool(known.get("ansible_check_mode")) or only_checks_hosts(known.get("ansible_run_tags") or ())
+            store = loader_store(self._loader, self.get_option("directory"), dry)
             return [(store.get(name) or "") if kind == "none" else store.ensure(name, kind, begin) for name in terms]
         except SecretError as error:
             raise AnsibleLookupError(f"trinode.platform.secret: {error}") from error

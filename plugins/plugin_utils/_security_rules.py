@@ -60,13 +60,18 @@ def configures_agents(run: Collection[str], skip: Collection[str]) -> bool:
     return (not run or bool((_EVERY | AGENT_TAGS) & {*run})) and not (_EVERY | AGENT_TAGS) & {*skip}
 
 
-def uses_secrets(run: Collection[str], skip: Collection[str], check: bool = False) -> bool:
+def only_checks_hosts(run: Collection[str]) -> bool:
+    """Return whether the tags of a run play the preflight and nothing else, so that no secret reaches a host."""
+    return {*run} == {"preflight"}
+
+
+def uses_secrets(run: Collection[str], skip: Collection[str]) -> bool:
     """Return whether a run reads secrets that it does not make.
 
-    Ansible validates the arguments of each role with every tag, so a run that does not make the secrets reads them. In
-    check mode, the checks of the hosts get along without.
+    Ansible validates the arguments of each role with every tag, so a run that does not make the secrets reads them. The
+    checks of the hosts get along without.
     """
-    return not configures_agents(run, skip) and not (check and {*run} == {"preflight"})
+    return not configures_agents(run, skip) and not only_checks_hosts(run)
 
 
 def part_problems(run: Collection[str], skip: Collection[str], start: str, secure: bool) -> Iterator[Problem]:

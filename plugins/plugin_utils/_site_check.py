@@ -247,7 +247,6 @@ class _Part(t.NamedTuple):
 
     run: Sequence[str]
     skip: Sequence[str]
-    check: bool
     inventories: Sequence[str]
 
     @classmethod
@@ -256,14 +255,13 @@ class _Part(t.NamedTuple):
         return cls(
             variables.get("ansible_run_tags") or (),
             variables.get("ansible_skip_tags") or (),
-            bool(variables.get("ansible_check_mode")),
             [str(one) for one in variables.get("ansible_inventory_sources") or ()],
         )
 
     def needs_secrets(self, request: Request) -> bool:
         """Return whether the secrets must be on this machine."""
         if request.secrets == "made":
-            return security_rules.uses_secrets(self.run, self.skip, self.check)
+            return security_rules.uses_secrets(self.run, self.skip)
         return request.secrets == "needed"
 
 

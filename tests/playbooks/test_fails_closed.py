@@ -248,7 +248,7 @@ def test_a_machine_without_the_secrets_makes_none(control: Control, playbook: st
         ["--tags", "registrator"],
         ["--tags", "edge"],
         ["--tags", "docker_daemon_dns"],
-        ["--tags", "preflight"],
+        ["--tags", "preflight,edge"],
         ["--tags", "consul_server_install"],
         ["--skip-tags", "consul_server"],
         ["--skip-tags", "consul_server_configure"],
@@ -259,8 +259,9 @@ def test_a_part_of_a_run_makes_no_secrets(control: Control, arguments: list[str]
     control.play("site.yml", *arguments).refused("The secrets of this secure site are not on this machine")
 
 
-def test_the_preflight_of_a_new_site_runs_in_check_mode(control: Control) -> None:
-    outcome = control.play("site.yml", "--tags", "preflight", "--check")
+@pytest.mark.parametrize("more", [[], ["--check"]], ids=str)
+def test_the_preflight_of_a_new_site_needs_no_secrets(control: Control, more: list[str]) -> None:
+    outcome = control.play("site.yml", "--tags", "preflight", *more)
     assert "The secrets" not in outcome.output and outcome.calls and outcome.written == [], outcome.output
 
 

@@ -26,7 +26,8 @@ NO_WAY = "set platform_secrets_directory to the absolute path"
         (["all"], ["preflight"], False),
         (["all"], ["consul_server_health"], False),
         # Each role's arguments are validated with every tag.
-        (["preflight"], [], True),
+        (["preflight"], [], False),
+        (["preflight", "edge"], [], True),
         (["docker_daemon_dns"], [], True),
         (["consul_server_install"], [], True),
         (["edge"], [], True),
@@ -39,11 +40,6 @@ NO_WAY = "set platform_secrets_directory to the absolute path"
 )
 def test_tags_that_use_secrets_and_make_none(run: list[str], skip: list[str], expected: bool) -> None:
     assert rules.uses_secrets(run, skip) is expected
-
-
-def test_the_preflight_of_a_new_site_needs_check_mode() -> None:
-    assert not rules.uses_secrets(["preflight"], [], check=True)
-    assert rules.uses_secrets(["preflight", "edge"], [], check=True)
 
 
 @pytest.mark.parametrize(
