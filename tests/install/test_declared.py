@@ -182,7 +182,12 @@ def test_an_acceptance_without_sample_images_says_how_to_build_them(bare: Bare, 
     """Before anything is started, and also the address of a mirror that does not have them."""
     for mirror in (str(tmp_path), "http://127.0.0.1:9"):
         # The open form, because the secrets of a secure site would be missing as well.
-        local = {"ansible_connection": "local", "ansible_become": False, "platform_security": "open"}
+        local = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+            "ansible_become": False,
+            "platform_security": "open",
+        }
         variables = json.dumps({"platform_artifact_mirror": mirror, **local})
         done = bare.run(
             "ansible-playbook",
