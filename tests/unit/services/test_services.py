@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -20,7 +22,6 @@ import types
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,11 @@ build = load(SERVICES / "build.py")
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a port that is free now, and that the kernel gives to no other program unasked."""
+    for port in random.sample(range(25000, 32768), 100):
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise AssertionError("none of 100 ports is free")
 
 
 class Service:
@@ -74,7 +78,7 @@ class Service:
         raise AssertionError(f"no event {name} in {self.lines}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def running(name: str, **environment: str) -> Iterator[Service]:
     port = free_port()
     with subprocess.Popen(
