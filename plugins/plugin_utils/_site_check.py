@@ -231,7 +231,8 @@ def _given_by_plays() -> frozenset[str]:
 def _specifications(loader: t.Any) -> tuple[list[RoleSpec], Mapping[str, Mapping[str, t.Any]]]:
     """Return all variables that the roles and the playbooks know, and the platform's own ones."""
     if _Process.specs is None:
-        shared = loader.load_from_file(str(SHARED))["__preflight_shared_variables"]
+        # The loader keeps the file, and gives it to the role as it was read here.
+        shared = loader.load_from_file(str(SHARED), trusted_as_template=True)["__preflight_shared_variables"]
         others = (RoleSpec(name, options) for name, options in shared.items())
         _Process.specs = [*load_roles(ROLES).values(), *others], shared["platform"]
     return _Process.specs
