@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import time
-import urllib.error
 import urllib.request
 
 from sample import VERSION, HttpHandler, HttpServer, log, serve_http
@@ -27,8 +27,9 @@ def call_backend(url: str, request: str, tries: int = BACKEND_TRIES) -> tuple[bo
         try:
             call = urllib.request.Request(url, headers={"X-Request-Id": request})
             with urllib.request.urlopen(call, timeout=BACKEND_TIMEOUT) as response:
-                return True, response.read(65536).decode(errors="replace").strip()
-        except (OSError, ValueError) as exc:  # URLError and HTTPException's connection errors are OSErrors
+                # Without a size: only so the end of the connection within the answer is an error.
+                return True, response.read().decode(errors="replace").strip()
+        except (OSError, ValueError, http.client.HTTPException) as exc:
             error = str(exc)
             log("httpfront", "backend_error", id=request, url=url, attempt=number + 1, error=error)
     return False, error

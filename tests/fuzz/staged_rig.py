@@ -73,7 +73,8 @@ CALLS = (
     *("truncate", "access", "faccessat", "faccessat2"),
 )
 _LINE = re.compile(r"(?P<pid>\d+) +(?P<call>[a-z0-9_]+)\((?P<rest>.*)")
-_RESUMED = re.compile(r"\d+ +<\.\.\. (?P<call>open[a-z0-9]*|creat) resumed>.* = \d+<(?P<real>[^>]*)>")
+_UNFINISHED = " <unfinished ...>"
+_RESUMED = re.compile(r"(?P<pid>\d+) +<\.\.\. [a-z0-9_]+ resumed>(?P<rest>.*)")
 _MARK = re.compile(r'access(?:at2?)?\((?:AT_FDCWD<[^>]*>, )?"/tree/([^"]*)"')
 _REAL = re.compile(r" = \d+<(?P<real>[^>]*)>$")
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -98,6 +99,28 @@ class Violation(t.NamedTuple):
     tree: str
     kind: str
     call: str
+
+
+def calls(lines: t.Iterable[str]) -> t.Iterator[tuple[str, str]]:
+    """Give each call of a trace as one line, with the tree in which it began.
+
+    Of a call that another process interrupts, strace writes the beginning and the end as two lines. The end of one that was killed meanwhile never comes.
+    """
+    tree = ""
+    begun: dict[str, tuple[str, str]] = {}
+    for line in lines:
+        mark = _MARK.search(line)
+        resumed = _RESUMED.match(line)
+        if mark:
+            tree = mark.group(1)
+        elif resumed and resumed.group("pid") in begun:
+            at, beginning = begun.pop(resumed.group("pid"))
+            yield at, beginning + resumed.group("rest")
+        elif line.endswith(_UNFINISHED):
+            begun[line.split()[0]] = tree, line.removesuffix(_UNFINISHED)
+        else:
+            yield tree, line
+    yield from begun.values()
 
 
 class Foreign:
@@ -290,18 +313,10 @@ class Staged:
 
     def violations(self) -> list[Violation]:
         """Return what the trace has that must not be there."""
-        found, tree = [], ""
-        for line in self.trace.read_text(errors="surrogateescape").splitlines():
-            mark = _MARK.search(line)
-            if mark:
-                tree = mark.group(1)
-                continue
-            resumed = _RESUMED.match(line)
-            if resumed:
-                kind = self.reading(resumed.group("real")) and self.writing(resumed.group("real"))
-            else:
-                match = _LINE.match(line)
-                kind = self.judged(match.group("call"), match.group("rest")) if match else ""
+        found = []
+        for tree, line in calls(self.trace.read_text(errors="surrogateescape").splitlines()):
+            match = _LINE.match(line)
+            kind = self.judged(match.group("call"), match.group("rest")) if match else ""
             # Before the first tree, Python reads what it needs itself.
             if kind and tree:
                 found.append(Violation(tree, kind, line[:600]))

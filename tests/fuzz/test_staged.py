@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from budget import SEED, TREES
-from staged_rig import LEFT, Staged, Violation
+from staged_rig import LEFT, Staged, Violation, calls
 from staged_trees import Tree, Trees
 
 
@@ -64,6 +64,22 @@ def test_no_tree_leads_out_of_the_edge(staged: Staged, capsys: pytest.CaptureFix
     assert share["taken"] > 0.12 and share["refused: not on the list"] > 0.3, staged.tally
     assert share.get("failed", 0) < 0.02, staged.tally
     assert set(staged.tally) >= {"refused: no regular file", "refused: not readable"}, staged.tally
+
+
+def test_a_call_that_is_interrupted_is_one_call() -> None:
+    trace = [
+        '7 access("/tree/read", F_OK) = -1 ENOENT (No such file or directory)',
+        '8 openat(AT_FDCWD</>, "/secret", O_RDONLY <unfinished ...>',
+        "9 close(3) = 0",
+        '9 unlink("/killed" <unfinished ...>',
+        '7 access("/tree/next", F_OK) = -1 ENOENT (No such file or directory)',
+        "8 <... openat resumed>)           = 3</real/secret>",
+    ]
+    assert list(calls(trace)) == [
+        ("read", "9 close(3) = 0"),
+        ("read", '8 openat(AT_FDCWD</>, "/secret", O_RDONLY)           = 3</real/secret>'),
+        ("read", '9 unlink("/killed"'),
+    ]
 
 
 def kinds(found: list[Violation], tree: str) -> set[str]:

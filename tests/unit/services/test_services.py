@@ -139,6 +139,29 @@ def test_httpfront_says_that_the_backend_is_gone() -> None:
         assert "calling backendservice failed" in body
 
 
+@pytest.mark.parametrize("answer", ["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut", "nonsense\r\n\r\n"])
+def test_an_answer_that_is_cut_short_is_none(answer: str) -> None:
+    """A service that is killed has perhaps sent its headers, and no more."""
+    with socket.create_server(("127.0.0.1", 0)) as backend:
+        url = f"http://127.0.0.1:{backend.getsockname()[1]}"
+
+        def cut() -> None:
+            for _ in range(2):
+                connection, _peer = backend.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer.encode())
+
+        thread = threading.Thread(target=cut, daemon=True)
+        thread.start()
+        with running("httpfront", BACKEND_URL=url, BACKEND_TRIES="1") as front:
+            status, body, _headers = front.get()
+        assert (status, "calling backendservice failed" in body) == (502, True)
+        done = subprocess.run([sys.executable, str(APP / "fetch"), url], capture_output=True, text=True, timeout=20, check=False)
+        thread.join(10)
+    assert (done.returncode, done.stdout[:5], done.stderr) == (1, "000 -", "")
+
+
 def test_tcpfront_echoes_lines_and_ends_sessions_gracefully() -> None:
     with running("tcpfront") as service, socket.create_connection(("127.0.0.1", service.port), 5) as connection:
         stream = connection.makefile("rwb")
