@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
+from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl_held as holdings
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl_unknown as foreign
 
 #: The second round finds nothing, unless somebody with a management token writes at the same time.
@@ -45,7 +46,7 @@ def sync(api: acl.AclApi, request: Request, dry: bool = False) -> Outcome:
     """Apply the request; a dry run returns what it would do."""
     total = Outcome()
     for number in range(ROUNDS + 1):
-        held = _read(api)
+        held = holdings.read(api)
         known = {str(api.api.token), *(token.secret for token in request.wanted)}
         found = foreign.find_unknown(held, known)
         if number == 0:
@@ -59,7 +60,7 @@ def sync(api: acl.AclApi, request: Request, dry: bool = False) -> Outcome:
         if number < ROUNDS:
             # An intruder's token ends before new ones can be read with it.
             for one in ending:
-                _delete(api, one.path)
+                holdings.delete(api, one.path)
             acl.apply(api, todo, request.purge)
     raise acl.AclError(
         f"somebody else changes policies and tokens at the same time: {', '.join([*total.repaired, *total.ended])} differed {ROUNDS} times;"
@@ -67,7 +68,7 @@ def sync(api: acl.AclApi, request: Request, dry: bool = False) -> Outcome:
     )
 
 
-def _refuse_own(held: foreign.Holdings, known: t.Collection[str], words: t.Sequence[str]) -> None:
+def _refuse_own(held: holdings.Holdings, known: t.Collection[str], words: t.Sequence[str]) -> None:
     own = foreign.protected(held, known, words)
     if own:
         raise acl.AclError(f"{', '.join(own)} cannot be ended, because the platform or Consul needs it: take it out of the list, and rotate it instead")
@@ -110,18 +111,3 @@ def _add(total: Outcome, todo: acl.Plan, ended: t.Sequence[str], unknown: t.Sequ
 
 def _joined(first: t.Sequence[str], second: t.Sequence[str]) -> list[str]:
     return sorted({*first, *second})
-
-
-def _read(api: acl.AclApi) -> foreign.Holdings:
-    """Read all that gives rights in the cluster."""
-    roles, methods, rules = (api.call("GET", f"/v1/acl/{kind}") or [] for kind in ("roles", "auth-methods", "binding-rules"))
-    return foreign.Holdings(api.policies(), api.tokens(), roles, methods, rules)
-
-
-def _delete(api: acl.AclApi, path: str) -> None:
-    """Delete one entry; one that went with another, such as a rule with its auth method, is gone as wanted."""
-    try:
-        api.call("DELETE", path)
-    except acl.Refused as error:
-        if error.status != 404 and "ACL not found" not in error.body:
-            raise acl.AclError(f"Consul did not end {path}: {error}") from error

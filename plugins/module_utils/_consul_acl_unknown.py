@@ -12,6 +12,7 @@ import typing as t
 from urllib.parse import quote
 
 from ansible_collections.trinode.platform.plugins.module_utils._consul_acl import ANONYMOUS, BUILT_IN_POLICIES, PREFIX, is_ours, policy_name
+from ansible_collections.trinode.platform.plugins.module_utils._consul_acl_held import Entry, Holdings
 
 #: The word that stands for every unknown entry.
 ALL = "all"
@@ -25,18 +26,6 @@ _KINDS = {
     "role": "/v1/acl/role/",
     "policy": "/v1/acl/policy/",
 }
-
-Entry = t.Mapping[str, t.Any]
-
-
-class Holdings(t.NamedTuple):
-    """What Consul's lists return."""
-
-    policies: t.Sequence[Entry] = ()
-    tokens: t.Sequence[Entry] = ()
-    roles: t.Sequence[Entry] = ()
-    auth_methods: t.Sequence[Entry] = ()
-    binding_rules: t.Sequence[Entry] = ()
 
 
 class Unknown(t.NamedTuple):

@@ -18,8 +18,7 @@ description:
     methods and binding rules that were not there before the restore, and deletes them.
   - After the restore into another cluster than the one of the snapshot, nothing tells what had been deleted. They are
     listed and stay.
-  - Tokens and policies whose name begins with C(trinode-) are those of M(trinode.platform.consul_acl), which ends the
-    unwanted ones.
+  - What the platform made is left out. M(trinode.platform.consul_acl) ends what is unwanted of it.
 options:
   url:
     description: The HTTP API of an agent.
@@ -76,6 +75,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
+from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl_held as holdings
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl_revived as revived
 
 
@@ -92,19 +92,20 @@ def main() -> None:
     params: dict[str, t.Any] = module.params
     client = acl.AclApi(params["url"], params["management_token"])
     try:
-        found = revived.entries(client)
+        held = holdings.read(client)
         if params["known"] is None:
-            module.exit_json(changed=False, known=revived.known(found))
-        result = revived.compare(params["known"], found)
+            module.exit_json(changed=False, known=revived.known(held, params["management_token"]))
+        result = revived.compare(params["known"], held, params["management_token"])
         ended = result.same_cluster and bool(result.revived)
         if ended and not module.check_mode:
-            revived.end(client, result.revived)
-    except (acl.Refused, OSError, ValueError) as error:
+            for one in result.revived:
+                holdings.delete(client, one.path)
+    except (acl.AclError, acl.Refused, OSError, ValueError) as error:
         module.fail_json(
             msg=f"The tokens of the Consul cluster behind {params['url']} cannot be compared: {error}; bring the file"
             " consul_token_management of this cluster into the directory of the secrets"
         )
-    module.exit_json(changed=ended, ended=ended, revived=[str(entry) for entry in result.revived])
+    module.exit_json(changed=ended, ended=ended, revived=[one.text for one in result.revived])
 
 
 if __name__ == "__main__":

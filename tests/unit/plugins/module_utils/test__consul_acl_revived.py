@@ -5,56 +5,45 @@
 
 from __future__ import annotations
 
-import typing as t
-
+from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl_revived as revived
-from ansible_collections.trinode.platform.plugins.module_utils._consul_acl import AclApi
+from ansible_collections.trinode.platform.plugins.module_utils._consul_acl_held import Holdings
 
-BEFORE = [
-    revived.Entry("token", "t1", "Management token", own=True),
-    revived.Entry("token", "t2", "trinode-dns"),
-    revived.Entry("policy", "p1", "trinode-dns"),
-    revived.Entry("policy", "00000000-0000-0000-0000-000000000001", "global-management"),
-]
+MANAGEMENT = {"AccessorID": "t1", "SecretID": "m", "Description": "Management token"}
+DNS = {"AccessorID": "t2", "SecretID": "d", "Description": "trinode-dns"}
+PROGRAM = {"AccessorID": "t3", "SecretID": "p", "Description": "of a program"}
+POLICIES = [{"ID": acl.MANAGEMENT_POLICY_ID, "Name": acl.MANAGEMENT_POLICY}, {"ID": "p1", "Name": "trinode-dns"}]
+STOLEN = {"AccessorID": "t9", "SecretID": "s", "Description": "stolen", "Policies": [{"ID": acl.MANAGEMENT_POLICY_ID}]}
+BEFORE = Holdings(POLICIES, [MANAGEMENT, DNS, PROGRAM])
 
 
 def test_what_was_not_there_before_is_revived() -> None:
-    stolen, door = (
-        revived.Entry("token", "t9", "stolen", ("policy global-management",)),
-        revived.Entry("auth method", "door", ""),
-    )
-    found = revived.compare(revived.known(BEFORE), [*BEFORE, stolen, door])
-    assert found == (True, (stolen, door))
-    assert str(stolen) == "token t9 'stolen' (policy global-management)"
+    now = BEFORE._replace(tokens=[*BEFORE.tokens, STOLEN], auth_methods=[{"Name": "door", "Type": "jwt"}])
+    found = revived.compare(revived.known(BEFORE, "m"), now, "m")
+    assert found.same_cluster
+    assert [one.path for one in found.revived] == ["/v1/acl/auth-method/door", "/v1/acl/token/t9"]
+    assert found.revived[1].text == "token t9: description 'stolen'; policies global-management"
+
+
+def test_what_is_remembered_has_no_secret() -> None:
+    assert revived.known(BEFORE, "m") == {"token": ["t3"], "platform": ["p1"]}
 
 
 def test_what_the_platform_makes_again_is_not_revived() -> None:
     """After a restore the tokens of the secrets have new accessors; the present management token may be new."""
-    again = [
-        revived.Entry("token", "t3", "trinode-dns"),
-        revived.Entry("token", "t4", "Bootstrap Token (Global Management)", own=True),
-    ]
-    assert revived.compare(revived.known(BEFORE), [*BEFORE[1:], *again]) == (True, ())
+    again = [{**DNS, "AccessorID": "t4"}, {"AccessorID": "t5", "SecretID": "n", "Description": "Bootstrap Token (Global Management)"}]
+    now = BEFORE._replace(tokens=[PROGRAM, *again])
+    assert revived.compare(revived.known(BEFORE, "m"), now, "n") == (True, ())
+
+
+def test_an_identity_of_another_kind_is_another_entry() -> None:
+    now = BEFORE._replace(roles=[{"ID": "t3", "Name": "role"}])
+    assert [one.kind for one in revived.compare(revived.known(BEFORE, "m"), now, "m").revived] == ["role"]
 
 
 def test_another_cluster_has_other_policies() -> None:
-    theirs = [revived.Entry("policy", "p7", "trinode-dns"), revived.Entry("token", "t7", "of a program")]
-    assert revived.compare(revived.known(BEFORE), theirs) == (False, (theirs[1],))
-    assert not revived.compare({}, BEFORE).same_cluster
-
-
-class Recorder:
-    """Takes the calls; the real Consul gets them in tests/agent."""
-
-    def __init__(self) -> None:
-        self.paths: list[str] = []
-
-    def call(self, _method: str, path: str) -> None:
-        self.paths.append(path)
-
-
-def test_access_ends_before_what_grants_it() -> None:
-    recorder = Recorder()
-    mixed = [revived.Entry("policy", "p", ""), revived.Entry("auth method", "a/b", ""), revived.Entry("token", "t", "")]
-    revived.end(t.cast("AclApi", recorder), mixed)
-    assert recorder.paths == ["/v1/acl/token/t", "/v1/acl/auth-method/a%2Fb", "/v1/acl/policy/p"]
+    theirs = Holdings([POLICIES[0], {"ID": "p7", "Name": "trinode-dns"}], [MANAGEMENT, STOLEN])
+    found = revived.compare(revived.known(BEFORE, "m"), theirs, "m")
+    assert not found.same_cluster
+    assert [one.id for one in found.revived] == ["t9"]
+    assert not revived.compare({}, BEFORE, "m").same_cluster

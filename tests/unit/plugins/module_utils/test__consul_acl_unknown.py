@@ -10,6 +10,7 @@ import typing as t
 import pytest
 
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
+from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl_held as holdings
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl_sync as sync
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl_unknown as foreign
 
@@ -34,8 +35,8 @@ DOOR = {
     "Roles": [{"ID": "r1", "Name": "ops"}],
     "CreateTime": "2026-11-30T02:00:00Z",
 }
-CLEAN = foreign.Holdings([*BUILT_IN, OWN_POLICY], [MANAGEMENT, ANONYMOUS, DNS_TOKEN])
-ATTACKED = foreign.Holdings(
+CLEAN = holdings.Holdings([*BUILT_IN, OWN_POLICY], [MANAGEMENT, ANONYMOUS, DNS_TOKEN])
+ATTACKED = holdings.Holdings(
     [*BUILT_IN, OWN_POLICY, {"ID": "p7", "Name": "extra", "Description": ""}],
     [MANAGEMENT, ANONYMOUS, DNS_TOKEN, DOOR, {"AccessorID": "a9", "SecretID": UUIDS[7], "Description": "login", "AuthMethod": "door"}],
     [{"ID": "r1", "Name": "ops", "Policies": [{"ID": "p7", "Name": "extra"}]}],
