@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import abc
 import typing as t
 from collections.abc import Mapping, Sequence
 
@@ -34,9 +35,9 @@ class ControlAction(ActionBase):
         self.variables = task_vars or {}
         return {**result, **self.answer(args)}
 
+    @abc.abstractmethod
     def answer(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
         """Return the result of the action."""
-        raise NotImplementedError
 
 
 def fail_once(text: str) -> dict[str, t.Any]:

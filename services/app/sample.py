@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import os
@@ -52,7 +53,7 @@ def request_id(given: str | None) -> str:
     return uuid.uuid4().hex
 
 
-class HttpHandler(BaseHTTPRequestHandler):
+class HttpHandler(BaseHTTPRequestHandler, abc.ABC):
     """Answers GET and HEAD with what the service's ``answer`` method returns; logs each request."""
 
     protocol_version = "HTTP/1.1"
@@ -71,9 +72,9 @@ class HttpHandler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):  # the peer is gone; nothing is left to be sent
             super().finish()
 
+    @abc.abstractmethod
     def reply(self, identity: str) -> tuple[int, str]:
-        """Return status and text; the identity is the request's. Each service gives its own."""
-        raise NotImplementedError
+        """Return status and text; the identity is the request's."""
 
     def parse_request(self) -> bool:
         self.busy = True
