@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "roles" / "registrator" / "files"), str(ROOT / "tests" / "render")]
+sys.path[:0] = [str(ROOT / "roles" / "registrator" / "files")]
 
 from edge_rig import Consul, poll, tool
 from registrator.consulapi import ConsulClient, ConsulRefused

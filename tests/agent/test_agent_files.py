@@ -18,7 +18,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-sys.path[:0] = [str(ROOT / "tests" / "render")]
 
 from edge_rig import free_port, poll, tool
 

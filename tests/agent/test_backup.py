@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "roles" / "consul_backup" / "files"), str(ROOT / "tests" / "render")]
+sys.path[:0] = [str(ROOT / "roles" / "consul_backup" / "files")]
 
 import consul_backup
 from edge_rig import Consul, poll, tool
@@ -58,20 +58,13 @@ class Site:
 
 
 @pytest.fixture(name="sites")
-def fixture_sites(tmp_path: Path) -> t.Iterator[t.Callable[[str], Site]]:
-    started: list[Site] = []
-
+def fixture_sites(tmp_path: Path, stopped_afterwards: list[Consul]) -> t.Callable[[str], Site]:
     def start(name: str) -> Site:
-        started.append(Site(tmp_path / name, tmp_path / "backups"))
-        return started[-1]
+        site = Site(tmp_path / name, tmp_path / "backups")
+        stopped_afterwards.append(site.agent)
+        return site
 
-    try:
-        yield start
-    finally:
-        for site in started:
-            site.agent.stop()
-            # Shown with a test that fails.
-            print(f"--- {site.agent.log}\n{site.agent.log.read_text()[-3000:]}")
+    return start
 
 
 def test_a_new_server_of_the_same_name_gets_everything_back(sites: t.Callable[[str], Site]) -> None:

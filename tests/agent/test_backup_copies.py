@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import typing as t
 from pathlib import Path
@@ -15,10 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-sys.path[:0] = [str(ROOT / "tests" / "render")]
 
 from edge_rig import Consul, tool
+from local_play import Done, play
 
 PROGRAM = ROOT / "roles" / "consul_backup" / "files" / "consul_backup.py"
 PLAY = """
@@ -53,13 +50,9 @@ class Control:
         command = f"exec {sys.executable} -IB {PROGRAM} --config {directory / 'config.json'}"
         self.program.write_text(f'#!/bin/sh\n{command} "$@"\n', encoding="ascii")
         self.program.chmod(0o755)
-        (directory / "play.yml").write_text(PLAY, encoding="ascii")
         (directory / "password").write_text("of the vault\n", encoding="ascii")
 
-    def play(self, *arguments: str, file: str = "") -> subprocess.CompletedProcess[str]:
-        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        hosts = {"all": {"hosts": {"n1": local}}}
-        (self.directory / "hosts.yml").write_text(json.dumps(hosts), encoding="ascii")
+    def play(self, *arguments: str, file: str = "") -> Done:
         variables = {
             "__consul_backup_program": str(self.program),
             "consul_backup_copy_directory": str(self.copies),
@@ -67,17 +60,7 @@ class Control:
             "check_program": str(PROGRAM),
             "restoring": str(self.directory / "restoring.snap"),
         }
-        own = {name: value for name, value in os.environ.items() if name != "ANSIBLE_VAULT_PASSWORD_FILE"}
-        environment = {**own, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_NOCOLOR": "1"}
-        return subprocess.run(
-            [str(BIN / "ansible-playbook"), "-i", "hosts.yml", "play.yml", "-e", json.dumps(variables), *arguments],
-            cwd=self.directory,
-            env={**environment, "ANSIBLE_INJECT_FACT_VARS": "false"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return play(self.directory, PLAY, *arguments, **variables)
 
     def snapshots(self) -> list[Path]:
         return sorted(self.copies.glob("consul-*.snap"))
@@ -94,45 +77,45 @@ def fixture_control(tmp_path: Path) -> t.Iterator[Control]:
 
 def test_copies_are_encrypted_with_the_vault_and_come_back(control: Control) -> None:
     plain = control.play()
-    assert plain.returncode == 0, plain.stdout + plain.stderr
+    assert plain.status == 0, plain.output
     (first,) = control.snapshots()
     assert first.read_bytes()[:2] == b"\x1f\x8b"
     vault = ("--vault-password-file", "password")
     done = control.play(*vault, "-vvv")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.status == 0, done.output
     assert len(control.snapshots()) == 2
     for copy in control.snapshots():
         assert copy.read_bytes().startswith(b"$ANSIBLE_VAULT;1.1;AES256"), f"{copy} is in clear"
         assert copy.stat().st_mode & 0o777 == 0o600
     assert control.copies.stat().st_mode & 0o777 == 0o700
     # The snapshot as the node answers with it begins like this, in base64.
-    assert "H4sI" not in done.stdout + done.stderr
+    assert "H4sI" not in done.output
 
     last = control.snapshots()[-1]
     back = control.play(*vault, file=str(last))
-    assert back.returncode == 0 and "This snapshot is whole" in back.stdout, back.stdout + back.stderr
+    assert back.status == 0 and "This snapshot is whole" in back.text, back.output
     of_the_node = control.directory / "node" / last.name
     assert (control.directory / "restoring.snap").read_bytes() == of_the_node.read_bytes()
 
     (control.directory / "restoring.snap").unlink()
     for arguments in ((), ("--vault-password-file", "hosts.yml")):
         refused = control.play(*arguments, file=str(last))
-        said = " ".join((refused.stdout + refused.stderr).split())
-        assert refused.returncode != 0 and "The cluster was not touched" in said and "give the vault password" in said
+        said = refused.text
+        assert refused.status != 0 and "The cluster was not touched" in said and "give the vault password" in said
         assert not (control.directory / "restoring.snap").exists()
 
 
 def test_a_damaged_copy_is_refused_by_its_name(control: Control) -> None:
-    assert control.play().returncode == 0
+    assert control.play().status == 0
     (copy,) = control.snapshots()
     copy.write_bytes(copy.read_bytes()[:-40])
     for file in (str(copy), str(control.copies / "consul-20260101T000000Z-1.snap")):
         refused = control.play(file=file)
-        said = " ".join((refused.stdout + refused.stderr).split())
-        assert refused.returncode != 0 and "The cluster was not touched" in said and file in said
+        said = refused.text
+        assert refused.status != 0 and "The cluster was not touched" in said and file in said
 
 
 def test_check_mode_copies_nothing(control: Control) -> None:
     done = control.play("--check")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.status == 0, done.output
     assert not control.copies.exists()

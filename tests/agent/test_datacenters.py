@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sys
 import typing as t
 import uuid
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "render")]
 
 from edge_rig import Consul, free_port, poll, tool
 

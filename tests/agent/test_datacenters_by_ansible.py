@@ -6,19 +6,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import typing as t
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-sys.path[:0] = [str(ROOT / "tests" / "render")]
 
 from edge_rig import Consul, free_port, poll, tool
+from local_play import Done, play
 
 ENTRY = """
 - name: Role
@@ -65,33 +61,8 @@ SECRETS = """
 DC2 = [{"name": "dc2", "servers": ["198.51.100.1", "198.51.100.2"]}]
 
 
-class Done(t.NamedTuple):
-    status: int
-    output: str
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.output.split())
-
-    @property
-    def changed(self) -> bool:
-        return "changed=1" in self.output
-
-
 def ansible(directory: Path, playbook: str, *arguments: str, **variables: t.Any) -> Done:
-    path = directory / "play.yml"
-    path.write_text(playbook.replace("ROLE", str(ROOT / "roles" / "consul_server")))
-    (directory / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"n1": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}}}))
-    done = subprocess.run(
-        [str(BIN / "ansible-playbook"), "-i", str(directory / "hosts.yml"), str(path), "-e", json.dumps(variables), *arguments],
-        cwd=directory,
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout + done.stderr)
+    return play(directory, playbook.replace("ROLE", str(ROOT / "roles" / "consul_server")), *arguments, **variables)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "roles" / "registrator" / "files"
-sys.path[:0] = [str(ROOT / "tests" / "render"), str(Path(__file__).resolve().parent)]
 
 from docker_stand import Stand
 from edge_rig import Consul, poll, tool

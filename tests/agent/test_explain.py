@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import sys
 import typing as t
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "render"), str(Path(__file__).resolve().parent)]
 
 from edge_rig import Consul, poll, tool
 from test_engine import Site

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import sys
 import uuid
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "render")]
 
 from edge_rig import Consul, poll, tool
 

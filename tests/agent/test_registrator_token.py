@@ -5,10 +5,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import typing as t
 import uuid
 from pathlib import Path
@@ -16,9 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "render")]
 
 from edge_rig import Consul, free_port, tool
+from local_play import Done, play
 
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
 
@@ -46,43 +42,32 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[str]:
         agent.stop()
 
 
-def run(directory: Path, *arguments: str, **variables: t.Any) -> tuple[int, str]:
-    """Run the role's tasks; the status, and what the operator reads."""
-    (directory / "play.yml").write_text(PLAY.replace("ROLE", str(ROOT / "roles" / "registrator")))
-    given = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "registrator_hostname": "node1", **variables}
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "node1,", "play.yml", "-e", json.dumps(given), *arguments],
-        cwd=directory,
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+def run(directory: Path, *arguments: str, **variables: t.Any) -> Done:
+    """Run the role's tasks."""
+    return play(directory, PLAY.replace("ROLE", str(ROOT / "roles" / "registrator")), *arguments, registrator_hostname="node1", **variables)
 
 
 def test_a_token_that_consul_knows_is_taken(url: str, tmp_path: Path) -> None:
-    status, output = run(tmp_path, registrator_consul_url=url, registrator_consul_token=TOKEN)
-    assert status == 0 and "changed=0" in output, output
+    done = run(tmp_path, registrator_consul_url=url, registrator_consul_token=TOKEN)
+    assert done.status == 0 and "changed=0" in done.text, done.output
 
 
 def test_a_token_that_consul_does_not_know_is_refused(url: str, tmp_path: Path) -> None:
     """Whoever would write it would end the registration on this host."""
-    status, output = run(tmp_path, "-vvv", registrator_consul_url=url, registrator_consul_token=UNKNOWN)
-    assert status == 2, output
-    assert "node1: Consul does not know the token in registrator_consul_token, so nothing was changed" in output
-    assert UNKNOWN not in output
-    status, output = run(tmp_path, "--check", registrator_consul_url=url, registrator_consul_token=UNKNOWN)
-    assert status == 0, "before the first run there is no token"
+    done = run(tmp_path, "-vvv", registrator_consul_url=url, registrator_consul_token=UNKNOWN)
+    assert done.status == 2, done.output
+    assert "n1: Consul does not know the token in registrator_consul_token, so nothing was changed" in done.text
+    assert UNKNOWN not in done.text
+    done = run(tmp_path, "--check", registrator_consul_url=url, registrator_consul_token=UNKNOWN)
+    assert done.status == 0, "before the first run there is no token"
 
 
 def test_an_agent_that_is_down_is_no_reason_to_refuse(tmp_path: Path) -> None:
     """The engine waits for it."""
-    status, output = run(tmp_path, registrator_consul_url=f"http://127.0.0.1:{free_port()}", registrator_consul_token=TOKEN)
-    assert status == 0, output
+    done = run(tmp_path, registrator_consul_url=f"http://127.0.0.1:{free_port()}", registrator_consul_token=TOKEN)
+    assert done.status == 0, done.output
 
 
 def test_without_tokens_nothing_is_asked(tmp_path: Path) -> None:
-    status, output = run(tmp_path, registrator_consul_url="http://192.0.2.1:1", registrator_consul_token="")
-    assert status == 0 and "skipped=2" in output, output
+    done = run(tmp_path, registrator_consul_url="http://192.0.2.1:1", registrator_consul_token="")
+    assert done.status == 0 and "skipped=2" in done.text, done.output

@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-sys.path[:0] = [str(ROOT / "tests" / "render")]
 
 from edge_rig import Consul, tool
+from local_play import play
 
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
 
@@ -129,9 +128,6 @@ class Site:
 
     def play(self, playbook: str, check: bool = True, **more: t.Any) -> str:
         """Return what a playbook prints, in one line."""
-        (self.directory / "play.yml").write_text(playbook, encoding="ascii")
-        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        (self.directory / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"n1": local}}}), encoding="ascii")
         variables = {
             "program": self.program,
             "consul_acl_url": self.url,
@@ -142,35 +138,19 @@ class Site:
             "consul_acl_agent_user": pwd.getpwuid(os.getuid()).pw_name,
             **more,
         }
-        environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_NOCOLOR": "1"}
-        done = subprocess.run(
-            [str(BIN / "ansible-playbook"), "-i", "hosts.yml", "play.yml", "-e", json.dumps(variables)],
-            cwd=self.directory,
-            env={**environment, "ANSIBLE_INJECT_FACT_VARS": "false"},
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        assert (done.returncode == 0) is check, done.stdout + done.stderr
-        return " ".join((done.stdout + done.stderr).split())
+        done = play(self.directory, playbook, **variables)
+        assert (done.status == 0) is check, done.output
+        return done.text
 
 
 @pytest.fixture(name="sites")
-def fixture_sites(tmp_path: Path) -> t.Iterator[t.Callable[[str], Site]]:
-    started: list[Site] = []
-
+def fixture_sites(tmp_path: Path, stopped_afterwards: list[Consul]) -> t.Callable[[str], Site]:
     def start(name: str) -> Site:
-        started.append(Site(tmp_path / name))
-        return started[-1]
+        site = Site(tmp_path / name)
+        stopped_afterwards.append(site.agent)
+        return site
 
-    try:
-        yield start
-    finally:
-        for site in started:
-            site.agent.stop()
-            # Shown with a test that fails.
-            print(f"--- {site.agent.log}\n{site.agent.log.read_text()[-3000:]}")
+    return start
 
 
 def test_what_was_revoked_stays_revoked(sites: t.Callable[[str], Site]) -> None:

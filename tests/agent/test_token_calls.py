@@ -13,7 +13,6 @@ import base64
 import http.client
 import json
 import os
-import sys
 import typing as t
 import uuid
 from pathlib import Path
@@ -22,7 +21,6 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "render")]
 
 from edge_rig import Consul, tool
 

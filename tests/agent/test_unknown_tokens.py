@@ -6,9 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import typing as t
 import uuid
 from pathlib import Path
@@ -18,9 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "render")]
 
 from edge_rig import Consul, tool
+from local_play import play
 
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
 from ansible_collections.trinode.platform.plugins.module_utils._consul_acl_sync import Request, report, sync
@@ -215,40 +212,30 @@ PLAY = """
 """
 
 
-def play(api: acl.AclApi, directory: Path, *arguments: str, **variables: t.Any) -> str:
+def told(api: acl.AclApi, directory: Path, *arguments: str, **variables: t.Any) -> str:
     """Run the role as the playbooks do, and return what the operator reads."""
-    (directory / "play.yml").write_text(PLAY)
-    (directory / "hosts.yml").write_text(json.dumps({"all": {"hosts": {"n": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}}}))
     tokens = [{"name": one.name, "secret": one.secret, "rules": one.rules, "node": one.node} for one in WANTED]
     given = {"consul_acl_url": api.api.url, "consul_acl_management_token": MANAGEMENT, "consul_acl_tokens": tokens, **variables}
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "hosts.yml", "play.yml", "-e", json.dumps(given), *arguments],
-        cwd=directory,
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_INJECT_FACT_VARS": "false"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return " ".join(done.stdout.split())
+    done = play(directory, PLAY, *arguments, **given)
+    assert done.status == 0, done.output
+    return done.text
 
 
 def test_the_operator_reads_it_in_the_output_of_the_playbook(api: acl.AclApi, tmp_path: Path) -> None:
-    output = play(api, tmp_path)
+    output = told(api, tmp_path)
     assert "changed=0" in output and "Not made by the platform" not in output
     left = intrude(api)
     api.call("PUT", f"/v1/acl/token/{acl.ANONYMOUS}", {"Description": "Anonymous Token", "Policies": [{"Name": "global-management"}]})
     for arguments in (("--check",), ()):
-        output = play(api, tmp_path, "-vvv", *arguments)
+        output = told(api, tmp_path, "-vvv", *arguments)
         assert "changed=1" in output
         assert "Rights repaired: Anonymous Token" in output and f"Not made by the platform, and valid: token {left['token']}" in output
         assert left["secret"] not in output and MANAGEMENT not in output
         assert status(api, "") == (200 if arguments else 403)
-    output = play(api, tmp_path)
+    output = told(api, tmp_path)
     assert "changed=0" in output and f"Not made by the platform, and valid: token {left['token']}" in output
-    output = play(api, tmp_path, consul_acl_end_unknown=["all"])
+    output = told(api, tmp_path, consul_acl_end_unknown=["all"])
     assert "changed=1" in output and f"Ended: token {left['token']}" in output and "Not made by the platform" not in output
     assert status(api, left["secret"]) == 403
-    output = play(api, tmp_path, consul_acl_end_unknown=["all"])
+    output = told(api, tmp_path, consul_acl_end_unknown=["all"])
     assert "changed=0" in output and "Ended" not in output
