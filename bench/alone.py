@@ -14,7 +14,7 @@ import contextlib
 import json
 import typing as t
 
-from bench.lab import Lab, Node, undo
+from bench.lab import Lab, Node, undo, wait_for
 from bench.sides import DIRECTORY
 
 AGENT_PORT = 18500
@@ -22,7 +22,7 @@ AGENT_UNIT = "bench-agent.service"
 ENGINE_UNIT = "registrator.service"
 CONFIG = "/etc/registrator/config.json"
 DROP_IN = f"/run/systemd/system/{ENGINE_UNIT}.d/bench.conf"
-#: An agent in memory that talks to nobody.
+#: An agent in memory, of a cluster of its own.
 AGENT_COMMAND = (
     f"consul agent -dev -node=bench -bind=127.0.0.1 -client=127.0.0.1 -log-level=warn -http-port={AGENT_PORT} "
     "-dns-port=-1 -grpc-port=-1 -grpc-tls-port=-1 -serf-wan-port=-1 -server-port=18300 -serf-lan-port=18301"
@@ -45,8 +45,8 @@ def engine_alone(lab: Lab, node: Node) -> t.Iterator[None]:
     try:
         lab.each(edges, "systemctl stop consul-template")
         node.run(f"systemd-run --quiet --collect {share}--unit={AGENT_UNIT} {AGENT_COMMAND}")
-        ready = f"curl -sf http://127.0.0.1:{AGENT_PORT}/v1/status/leader | grep -q :"
-        node.run(f"timeout 30 sh -c 'until {ready}; do sleep 0.2; done'")
+        leader = f"curl -sf http://127.0.0.1:{AGENT_PORT}/v1/status/leader"
+        wait_for(lambda: ":" in node.run(leader, check=False), 30, "the agent of the engine's own has a leader")
         node.put(f"{DIRECTORY}/alone.json", alone_config(node.run(f"cat {CONFIG}")))
         node.put(DROP_IN, f"[Service]\nExecStart=\nExecStart=/usr/local/bin/registrator --config {DIRECTORY}/alone.json run\n")
         node.run(f"systemctl daemon-reload && systemctl restart {ENGINE_UNIT} && registrator status --wait 30 >/dev/null", timeout=60)

@@ -92,7 +92,7 @@ FIGURES = (
     Figure("deregistered_from_command_median_ms", "ms", "from the moment at which `docker rm -f` was typed until the service has left the catalogue"),
     Figure("deregistered_from_command_p95_ms", "ms", "the same, 95th percentile"),
     Figure("burst_containers", "containers", f"containers in each of {BURSTS} bursts, started and killed by {BURST_CLIENTS} Docker clients at a time"),
-    *burst_figures("burst_start", START, "on a node whose processors nobody else uses", median=30, worst=150),
+    *burst_figures("burst_start", START, "on a node with processors of its own", median=30, worst=150),
     *burst_figures("burst_kill", KILL, "on the same node", median=10),
     Figure("burst_rss_before_mb", "MB", "resident memory (RSS) of the engine before the first burst"),
     Figure("burst_rss_mb", "MB", "the same with all containers of the last burst", Target("<=", 42.5)),
