@@ -90,6 +90,24 @@ def get(edge: Edge, path: str, address: str = "127.0.0.1") -> tuple[str, str]:
     return head, body
 
 
+def asked_by(edge: Edge, host: str) -> str:
+    """Return the status of the answer to a caller who asks by this host name."""
+    with socket.create_connection(("127.0.0.1", edge.status_port), 5) as connection:
+        connection.sendall(f"GET /report HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        return connection.makefile("rb").readline().decode().split()[1]
+
+
+def test_the_status_server_answers_to_no_name_of_others(serving: Edge) -> None:
+    """With a name that leads to 127.0.0.1, a web page reads what its visitor's browser reaches."""
+    own = ("127.0.0.1", f"127.0.0.1:{serving.status_port}", "localhost:8098", "LOCALHOST", "[::1]:8098", "192.0.2.1")
+    assert {host: asked_by(serving, host) for host in own} == dict.fromkeys(own, "200")
+    others = ("evil.example", "evil.example:8098", "127.0.0.1.evil.example", "localhost.evil.example", "edge-1.lan", "a127.0.0.1")
+    assert {host: asked_by(serving, host) for host in others} == dict.fromkeys(others, "421")
+    serving.configure(status_host_names=["Edge-1.lan"])
+    assert serving.apply("--strict")["outcome"] == "applied"
+    assert (asked_by(serving, "edge-1.lan:8098"), asked_by(serving, "x.edge-1.lan"), asked_by(serving, "127.0.0.1")) == ("200", "421", "200")
+
+
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>\"'`&\u202e"
 
 

@@ -243,7 +243,10 @@ class Engine:
     def rendered(self, wanted: Wanted, generation: str) -> Rendered:
         """The tree for what is wanted, as far as its sockets can be had now."""
         config, master = self.config, self.nginx.master()
-        fixed = (generation, config.state_dir, config.status_port, config.places, config.status_address, self.foreign_upstreams(), own_addresses())
+        fixed = (
+            *(generation, config.state_dir, config.status_port, config.places, config.status_address),
+            *(self.foreign_upstreams(), own_addresses(), config.status_host_names),
+        )
         complete = render(wanted, {}, *fixed)
         missing = self.nginx.unusable(complete.listeners, master)
         for listener in sorted(wanted.needed(config.status_port) & missing.keys()):

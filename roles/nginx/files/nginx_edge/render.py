@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .certificate import expiry
@@ -29,9 +30,20 @@ from .report import as_lines, build_report
 
 STATUS = """\
 # Written by nginx-edge-apply: which generation the answering worker has, and how the edge is. Nothing here can change anything.
+map $host $status_stranger {{
+    default 1;
+    localhost 0;
+    nginx-edge-status 0;
+    "~^[0-9.]+$" 0;
+    "~^\\[[0-9a-f:.]+\\]$" 0;
+{names}}}
 server {{
 {listen}
     server_name nginx-edge-status;
+    # A page of somebody else, open in an operator's browser, can let a name of its own lead here. An address is no such name.
+    if ($status_stranger) {{
+        return 421 "ask by an address of this host, or add the name to nginx_status_host_names\\n";
+    }}
     access_log off;
     default_type text/plain;
     location = /generation {{
@@ -202,6 +214,7 @@ def render(
     status_address: str = "",
     foreign: Foreign = NOTHING,
     own_addresses: frozenset[str] = frozenset(),
+    status_names: Sequence[str] = (),
 ) -> Rendered:
     """The tree of a generation, without the servers whose socket can't be had (by side; the status server's own is "status"), and with what the
     operator's own files need of it. Certificates are part of it: they change and go back with it."""
@@ -237,7 +250,14 @@ def render(
     files = {
         "main/edge.conf": MAIN.format(base=source.base_main, tree=tree),
         "http/00-base.conf": source.base_http,
-        "http/10-status.conf": STATUS.format(listen=listen, policy=POLICY, generation=generation, state_dir=state_dir, tree=tree)
+        "http/10-status.conf": STATUS.format(
+            names="".join(f"    {name.lower()} 0;\n" for name in status_names),
+            listen=listen,
+            policy=POLICY,
+            generation=generation,
+            state_dir=state_dir,
+            tree=tree,
+        )
         + "".join(STAND_IN.format(name=name, file=file, what="upstream, and no service has it") for name, file in not_served.items())
         + "".join(STAND_IN.format(name=name, file=file, what="name, which has no address") for name, file in foreign.unresolved.items()),
         EDGE_HTTP: with_certificates(http, places, f"{tree}/{CERTIFICATES}"),

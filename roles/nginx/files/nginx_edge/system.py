@@ -24,6 +24,7 @@ from .nginxconf import WILDCARDS, Listener, Places, normal_ip, printable
 
 LISTEN, UNCONNECTED = "0A", "07"
 NETLINK_SOCK_DIAG = 4
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _LOCAL_IPV4 = re.compile(r"\|-- ([0-9.]+)\n +/32 host LOCAL")
 
 
@@ -40,6 +41,7 @@ class Config(NamedTuple):
     unit: str = "nginx.service"
     status_port: int = 8098
     status_address: str = ""
+    status_host_names: list[str] = []  # noqa: RUF012 - a class of immutable instances, and JSON has no tuples
     timeout: float = 10
     history: int = 5
     shrink_limit_percent: int = 50
@@ -91,6 +93,9 @@ def load_config(path: str) -> Config:
     config = Config(**values)
     if config.status_address and normal_ip(config.status_address) is None:
         raise Trouble("platform", f"{path}: status_address is {config.status_address!r}, not an IPv4 or IPv6 address (nginx_status_address)")
+    for name in config.status_host_names:
+        if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
+            raise Trouble("platform", f"{path}: status_host_names has {name!r}, not a host name (nginx_status_host_names)")
     return config
 
 

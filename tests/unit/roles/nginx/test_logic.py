@@ -291,6 +291,8 @@ def test_a_wildcard_holds_every_address_of_its_family() -> None:
         ({"statusport": 1}, "unknown key 'statusport'"),
         ({"status_port": "1"}, "status_port is '1', not a int"),
         ({"status_address": "edge.example"}, "status_address is 'edge.example', not an IPv4 or IPv6 address"),
+        ({"status_host_names": ["edge; }"]}, "status_host_names has 'edge; }', not a host name"),
+        ({"status_host_names": "edge"}, "status_host_names is 'edge', not a list"),
         (None, "can't be read"),
     ],
 )
