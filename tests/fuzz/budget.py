@@ -16,7 +16,7 @@ import random
 
 from hypothesis import HealthCheck, Phase, settings
 
-CATALOGUES = int(os.environ.get("FUZZ_CATALOGUES") or 160)
+CATALOGUES = int(os.environ.get("FUZZ_CATALOGUES") or 200)
 TREES = int(os.environ.get("FUZZ_TREES") or 150)
 _SEED = os.environ.get("FUZZ_SEED") or "1"
 SEED = random.SystemRandom().randrange(2**32) if _SEED == "random" else int(_SEED)
