@@ -265,7 +265,9 @@ def instances(draw: st.DrawFn, service: int, name: str, number: int, nodes: list
         tags=tuple(tags),
         meta=tuple(sorted(meta.items())),
         status=draw(st.sampled_from(("critical", "warning", "warning", "maintenance", "", "unknown"))) if odd in (1, 2, 3) else "passing",
-        weights=draw(st.tuples(st.sampled_from((1, 2, 3, 10, 100, 65535, 0, -1, 65536)), st.sampled_from((1, 0, 0, 0, 2, 100, -1)))) if odd in (1, 4, 5) else None,
+        weights=draw(st.tuples(st.sampled_from((1, 2, 3, 10, 100, 65535, 0, -1, 65536)), st.sampled_from((1, 0, 0, 0, 2, 100, -1))))
+        if odd in (1, 4, 5)
+        else None,
         mesh=draw(st.sampled_from(("sidecar", "native"))) if extra in (4, 5, 6) else "",
     )
 
@@ -281,7 +283,9 @@ def settings(draw: st.DrawFn) -> Settings:
                 Settings(accept_warning=True, proxy_protocol=True, canary_share=100),
                 Settings(max_services=5, max_instances=2, max_reports=7),
                 Settings(
-                    host_names=(f"w*.{DOMAIN}", f"shop.{DOMAIN}", f"*-2*.{DOMAIN}"), reserved_host_names=(f"*_web.{DOMAIN}", f"*3*.{DOMAIN}", f"a*.{DOMAIN}"), canary_share=0
+                    host_names=(f"w*.{DOMAIN}", f"shop.{DOMAIN}", f"*-2*.{DOMAIN}"),
+                    reserved_host_names=(f"*_web.{DOMAIN}", f"*3*.{DOMAIN}", f"a*.{DOMAIN}"),
+                    canary_share=0,
                 ),
                 Settings(allow_loopback=False),
                 Settings(edge_addresses=EDGES),
