@@ -8,6 +8,7 @@ Private to the collection and pure. Each of them can give rights to somebody who
 
 from __future__ import annotations
 
+import json
 import typing as t
 from urllib.parse import quote
 
@@ -90,9 +91,14 @@ def protected(held: Holdings, secrets: t.Collection[str], words: t.Sequence[str]
 
 
 def _details(entry: Entry, more: t.Sequence[str]) -> tuple[str, ...]:
-    names = [f"{label} {shown(entry[key])!r}" for label, key in (("name", "Name"), ("description", "Description")) if entry.get(key)]
+    names = [f"{label} {_quoted(entry[key])}" for label, key in (("name", "Name"), ("description", "Description")) if entry.get(key)]
     times = [f"{label} {shown(entry[key])}" for label, key in (("made", "CreateTime"), ("ends", "ExpirationTime")) if entry.get(key)]
     return (*(names or ["no description"]), *more, *times)
+
+
+def _quoted(value: t.Any) -> str:
+    """Return a text in double quotes: Ansible's output in YAML writes single ones twice."""
+    return json.dumps(shown(value), ensure_ascii=False)
 
 
 def _rights(entry: Entry) -> str:

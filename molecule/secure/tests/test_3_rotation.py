@@ -95,7 +95,7 @@ def test_what_an_intruder_left_behind() -> None:
     anonymous = "/v1/acl/token/00000000-0000-0000-0000-000000000002"
     assert secure.ask("consul-1", anonymous, stolen, "PUT", {"Description": "Anonymous Token", **everything}).status == 200
     assert secure.ask("consul-1", "/v1/acl/tokens").status == 200, "everybody may do everything"
-    line = f"token {made['AccessorID']}: description 'nightly'; policies global-management"
+    line = f'token {made["AccessorID"]}: description "nightly"; policies global-management'
 
     run = secure.play("site", "--tags", "consul_server")
     assert run.status == 0, run.output[-4000:]

@@ -22,7 +22,7 @@ def test_what_was_not_there_before_is_revived() -> None:
     found = revived.compare(revived.known(BEFORE, "m"), now, "m")
     assert found.same_cluster
     assert [one.path for one in found.revived] == ["/v1/acl/auth-method/door", "/v1/acl/token/t9"]
-    assert found.revived[1].text == "token t9: description 'stolen'; policies global-management"
+    assert found.revived[1].text == 'token t9: description "stolen"; policies global-management'
 
 
 def test_what_is_remembered_has_no_secret() -> None:

@@ -54,7 +54,7 @@ def test_a_cluster_of_the_platform_has_nothing_unknown() -> None:
 def test_each_kind_is_found_and_described_without_a_secret() -> None:
     found = {one.id: one for one in foreign.find_unknown(ATTACKED, KNOWN)}
     assert list(found) == ["door", "b1", "a8", "a9", "r1", "p7"], "an auth method ends before the tokens that it can make"
-    assert found["a8"].text == ("token a8: description 'nightly ?[2Jreport'; policies global-management; roles ops; made 2026-11-30T02:00:00Z"), (
+    assert found["a8"].text == ('token a8: description "nightly ?[2Jreport"; policies global-management; roles ops; made 2026-11-30T02:00:00Z'), (
         "the built-in policy keeps its name here, whatever it was renamed to"
     )
     assert "from auth method door" in found["a9"].text and "no rights" in found["a9"].text
