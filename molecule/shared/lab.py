@@ -25,7 +25,7 @@ EDGES = ("consul-1", "consul-2")
 #: Where the playbooks keep the secrets of a secure site.
 SECRETS = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", str(ROOT / "build"))) / "secrets"
 #: Playbooks that destroy something, and want the name of the datacenter.
-DESTRUCTIVE = ("uninstall", "restore", "recover_quorum", "remove_node")
+DESTRUCTIVE = ("uninstall", "restore", "recover_quorum", "remove_node", "evict_node")
 #: The name server of the containers' network knows the containers: for the platform it is the site's own one.
 PUBLIC_NAMES = [f"{NAME}-{node}.{NAME}" for node in NODES]
 

@@ -123,6 +123,16 @@ def _names(leaf: x509.Certificate, wanted: Sequence[str]) -> Iterator[str]:
         yield f"it carries {', '.join(sorted(servers))}, though its node is no server"
 
 
+def is_server(certificate: str) -> bool:
+    """Return whether a certificate lets its owner be a server of a cluster; False where it is no certificate."""
+    try:
+        (leaf, *_issuers) = x509.load_pem_x509_certificates(certificate.encode())
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound):
+        return False
+    return any(name.startswith("server.") for name in names.get_values_for_type(x509.DNSName))
+
+
 def _plain(name: str) -> str:
     try:
         return str(ipaddress.ip_address(name))

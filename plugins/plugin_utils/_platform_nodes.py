@@ -8,6 +8,8 @@ from __future__ import annotations
 import typing as t
 
 GROUPS = ("consul_servers", "consul_clients", "docker_hosts", "edge")
+#: Hosts that somebody has broken into. The platform leaves them alone, and evict_node.yml ends what they know.
+EVICTED = "evicted_nodes"
 
 
 def platform_nodes(groups: t.Mapping[str, t.Sequence[str]], hostvars: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:

@@ -23,6 +23,7 @@ from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
 from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes
+from ansible_collections.trinode.platform.plugins.plugin_utils import _eviction_rules as eviction_rules
 from ansible_collections.trinode.platform.plugins.plugin_utils import _security_rules as security_rules
 from ansible_collections.trinode.platform.plugins.plugin_utils import _site_rules as rules
 from ansible_collections.trinode.platform.plugins.plugin_utils._control_node import control_node_problems
@@ -36,7 +37,8 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules 
     node_problems,
     server_problems,
 )
-from ansible_collections.trinode.platform.plugins.plugin_utils._platform_nodes import GROUPS, platform_nodes
+from ansible_collections.trinode.platform.plugins.plugin_utils._node_certificate import is_server
+from ansible_collections.trinode.platform.plugins.plugin_utils._platform_nodes import EVICTED, GROUPS, platform_nodes
 from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Report, sentence
 from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import (
     RoleSpec,
@@ -44,7 +46,12 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables i
     load_roles,
     owner,
 )
-from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import BEGINNING, SUFFIX
+from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import (
+    BEGINNING,
+    SUFFIX,
+    SecretError,
+    loader_store,
+)
 from ansible_collections.trinode.platform.plugins.plugin_utils._variable_check import (
     ROLES,
     VariableCheck,
@@ -88,6 +95,11 @@ class Request(t.NamedTuple):
     everything: str
     confirm: str
     needs: tuple[str, ...]
+
+    @property
+    def evicts(self) -> bool:
+        """Whether the playbook evicts hosts."""
+        return EVICTED in self.needs
 
 
 class _Process:
@@ -181,7 +193,10 @@ def _early_problems(request: Request, variables: Mapping[str, t.Any], everything
     empty = [group for group in ("consul_servers", *request.needs) if not groups.get(group)]
     if empty or not rules.limit_hosts(_limit(variables), groups):
         found += _call_problems(variables)
-        found += [rules.empty_group_problem(group) for group in empty if group in groups]
+        found += [rules.empty_group_problem(group) for group in empty if group in groups or group == EVICTED]
+        found += rules.foreign_limit_problems(_limit(variables), groups)
+    if request.evicts and _limit(variables):
+        found.append(eviction_rules.limit_problem(_limit(variables)))
     chosen = variables.get("ansible_play_hosts_all") or ()
     named = rules.names_hosts(_limit(variables), chosen, groups)
     if request.limit and not named and not (request.everything and boolean(everything, strict=False)):
@@ -275,6 +290,7 @@ class Site:
 
     def __init__(self, groups: Mapping[str, Sequence[str]], hostvars: t.Any, templar: t.Any, loader: t.Any) -> None:
         self._groups = groups
+        self._hostvars = hostvars
         self._loader = loader
         self._specs, self._shared = _specifications(loader)
         self._defaults = role_defaults(loader, self._specs)
@@ -392,6 +408,8 @@ class Site:
             datacenters = [str(own.get("platform_datacenter", "")) for own in self.values.values()]
             problem = rules.confirmation_problem(request.confirm, confirmed, datacenters)
             found += [problem] if problem else []
+        if request.evicts:
+            found += self._eviction()
         if request.complete and not found:
             # It is made of everything that was checked so far.
             found += self._edge()
@@ -399,6 +417,30 @@ class Site:
             found += self._secrets(part, part.needs_secrets(request))
         order = {host: number for number, host in enumerate(["", *self.hosts])}
         return sorted(without_secrets(found, self.raw), key=lambda one: order.get(one.host, 0))
+
+    def _eviction(self) -> Iterator[Problem]:
+        """Find what keeps an eviction from beginning."""
+        gone = eviction_rules.evicted(self._groups, self._hostvars)
+        own = [host for host, raw in self.raw.items() if raw.get("platform_consul_certificates")]
+        given = {*load_extra_vars(self._loader), *(name for raw in self.raw.values() for name in raw)}
+        try:
+            servers = {node["name"] for node in gone if is_server(self._secret(f"consul_certificate_{node['name']}".lower()))}
+        except SecretError as error:
+            yield Problem("", "secrets", str(error), "repair the directory of the secrets")
+            return
+        partial = sorted({"platform_rotate"} & given)
+        nodes = platform_nodes(self._groups, self._hostvars)
+        yield from eviction_rules.problems(eviction_rules.Facts(nodes, gone, servers, self.secure, own, partial))
+
+    def _secret(self, name: str) -> str:
+        """Return a secret of the site; empty when it does not exist."""
+        store = loader_store(self._loader, self._secrets_directory(), dry=True)
+        return store.get(name) or ""
+
+    def _secrets_directory(self) -> str:
+        given = str(self._first("platform_secrets_directory", ""))
+        place = next((str(raw.get("inventory_dir")) for raw in self.raw.values()), "")
+        return os.path.abspath(os.path.expanduser(given) or os.path.join(place, "secrets"))
 
     def _edge(self) -> list[Problem]:
         """Return what is wrong with the description of the edge, each problem once for all hosts that have it."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ansible.inventory.manager import split_host_pattern
 
 from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Problem
-from ansible_collections.trinode.platform.plugins.plugin_utils._platform_nodes import GROUPS
+from ansible_collections.trinode.platform.plugins.plugin_utils._platform_nodes import EVICTED, GROUPS
 from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import check_of, distance
 
 SECURE = "secure"
@@ -88,8 +88,9 @@ def group_problems(groups: Mapping[str, Sequence[str]], sources: Sequence[str]) 
                     f"the inventory ({where}) has no group {group}",
                     f"add it to the inventory; '{group}:' without hosts says that there are none",
                 )
+    yield from evicted_problems(groups)
     known = {host for group in GROUPS for host in groups.get(group) or ()}
-    for name in sorted(set(groups) - {"all", "ungrouped", *GROUPS}):
+    for name in sorted(set(groups) - {"all", "ungrouped", EVICTED, *GROUPS}):
         meant = _meant_group(name)
         # Where the group itself has hosts, a similar name may be meant, unless its hosts are in no group of the platform.
         hosts = [host for host in groups[name] if not groups.get(meant) or host not in known]
@@ -102,16 +103,35 @@ def group_problems(groups: Mapping[str, Sequence[str]], sources: Sequence[str]) 
             )
 
 
+def evicted_problems(groups: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Find evicted hosts that are part of the platform all the same."""
+    for host in groups.get(EVICTED) or ():
+        if own := [group for group in GROUPS if host in (groups.get(group) or ())]:
+            yield Problem(
+                host,
+                "groups",
+                f"{host} is in the group {EVICTED} and in {words(own)}",
+                f"take it out of {words(own)}; once it was installed again and is to come back, take it out of {EVICTED} instead",
+            )
+
+
 def _meant_group(name: str) -> str:
-    """Return the group of the platform of which a name is a misspelling; empty when it is none."""
-    meant = min(GROUPS, key=lambda group: distance(name.replace("-", "_"), group, _GROUP_TYPO))
+    """Return the group of the inventory of which a name is a misspelling; empty when it is none."""
+    meant = min((*GROUPS, EVICTED), key=lambda group: distance(name.replace("-", "_"), group, _GROUP_TYPO))
     allowed = 1 if min(len(name), len(meant)) <= _SHORT else _GROUP_TYPO
     return meant if distance(name.replace("-", "_"), meant, allowed) <= allowed else ""
 
 
 def empty_group_problem(group: str) -> Problem:
     """Return the problem of a playbook for a group that has no host."""
-    return Problem("", "groups", f"the inventory has no host in the group {group}", f"put a host into {group}; there is nothing to do without")
+    if group == EVICTED:
+        remedy = (
+            f"move the host that was broken into out of all groups of the platform, and into {EVICTED}, so that every playbook"
+            ' leaves it alone; see "A node" in docs/security.md'
+        )
+    else:
+        remedy = f"put a host into {group}; there is nothing to do without"
+    return Problem("", "groups", f"the inventory has no host in the group {group}", remedy)
 
 
 def limit_hosts(limit: str, groups: Mapping[str, Sequence[str]]) -> bool:
@@ -119,6 +139,16 @@ def limit_hosts(limit: str, groups: Mapping[str, Sequence[str]]) -> bool:
     known = {*GROUPS, "all", *(host for group in GROUPS for host in groups.get(group) or ())}
     parts = split_host_pattern(limit)
     return not parts or any(part in known or part.startswith("!") or _PATTERN.search(part) for part in parts)
+
+
+def foreign_limit_problems(limit: str, groups: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    """Find hosts in --limit that no playbook plays on: Ansible would do nothing, and call that a success."""
+    site = {host for group in GROUPS for host in groups.get(group) or ()}
+    hosts = {host for one in groups.values() for host in one} - {*_LOCAL}
+    for part in split_host_pattern(limit):
+        if part in hosts - site:
+            where = f"in the group {EVICTED}" if part in (groups.get(EVICTED) or ()) else "in none of the platform's groups"
+            yield Problem("", "limit", f"--limit names {part}, which is {where}", "correct --limit or the groups; nothing would be done there")
 
 
 def limit_patterns(limit: str) -> list[str]:

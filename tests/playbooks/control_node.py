@@ -27,6 +27,7 @@ ARGUMENTS = {
     "uninstall.yml": ["-e", "confirm_datacenter=dc1", "-e", "uninstall_everything=true"],
     "restore.yml": ["-e", "confirm_datacenter=dc1", "-e", "consul_backup_file=/nowhere/of.snap"],
     "recover_quorum.yml": ["-e", "confirm_datacenter=dc1", "--limit", "consul-1"],
+    "evict_node.yml": ["-e", "confirm_datacenter=dc1"],
     "remove_node.yml": ["-e", "confirm_datacenter=dc1", "--limit", "consul-3"],
     "drain.yml": ["--limit", "consul-1"],
 }
@@ -56,6 +57,8 @@ def inventory() -> dict[str, t.Any]:
                     "consul_servers": {"hosts": HOSTS},
                     "docker_hosts": {"hosts": dict.fromkeys(HOSTS)},
                     "edge": {"hosts": {"consul-1": None, "consul-2": None}},
+                    # No playbook may have anything to do with it.
+                    "evicted_nodes": {"hosts": {"consul-9": {"ansible_host": "192.0.2.9", "platform_address": "192.0.2.9"}}},
                 },
             }
         }

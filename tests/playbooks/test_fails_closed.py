@@ -232,14 +232,24 @@ def test_the_inventories_of_the_project_pass(control: Control, inventory: str) -
 
 @pytest.mark.parametrize(
     "playbook",
-    ["upgrade.yml", "acceptance.yml", "replace_registrator.yml", "rotate_tokens.yml", "rotate_gossip_key.yml", "renew_authority.yml", "renew_certificates.yml"],
+    [
+        "upgrade.yml",
+        "acceptance.yml",
+        "replace_registrator.yml",
+        "rotate_tokens.yml",
+        "rotate_gossip_key.yml",
+        "renew_authority.yml",
+        "renew_certificates.yml",
+        "evict_node.yml",
+    ],
 )
 def test_a_machine_without_the_secrets_makes_none(control: Control, playbook: str) -> None:
-    control.play(playbook).refused(f"The secrets of this secure site are not on this machine ({control.site}/secrets); bring the directory")
+    given = ARGUMENTS.get(playbook, [])
+    control.play(playbook, *given).refused(f"The secrets of this secure site are not on this machine ({control.site}/secrets); bring the directory")
     (control.site / "secrets").mkdir()
-    control.play(playbook, variables={"platform_secrets_directory": "/nowhere"}).refused("not on this machine (/nowhere)")
+    control.play(playbook, *given, variables={"platform_secrets_directory": "/nowhere"}).refused("not on this machine (/nowhere)")
     (control.site / "secrets" / "consul_ca.txt").write_text("x", encoding="utf-8")
-    assert "The secrets of this secure site" not in control.play(playbook, "--check").report
+    assert "The secrets of this secure site" not in control.play(playbook, *given, "--check").report
 
 
 @pytest.mark.parametrize(
@@ -398,9 +408,9 @@ def test_a_limit_that_names_some_hosts_does(control: Control, limit: str) -> Non
     assert NAME_HOSTS not in control.play("drain.yml", "--limit", limit).report
 
 
-@pytest.mark.parametrize("playbook", ["remove_node.yml", "recover_quorum.yml", "uninstall.yml", "restore.yml"])
+@pytest.mark.parametrize("playbook", ["remove_node.yml", "recover_quorum.yml", "uninstall.yml", "restore.yml", "evict_node.yml"])
 def test_what_destroys_wants_the_site_named_twice(control: Control, playbook: str) -> None:
-    limit = ["--limit", "consul-3"] if playbook != "restore.yml" else []
+    limit = ["--limit", "consul-3"] if playbook not in ("restore.yml", "evict_node.yml") else []
     control.play(playbook, *limit).refused("was not confirmed; this inventory is the site dc1; add -e confirm_datacenter=dc1")
     control.play(playbook, *limit, "-e", "confirm_datacenter=dc2").refused("was confirmed for the site 'dc2', but this inventory is the site dc1")
     # Neither an inventory that confirms itself, nor the default of an ansible.cfg.

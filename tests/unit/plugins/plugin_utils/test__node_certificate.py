@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._node_certificate import judge
+from ansible_collections.trinode.platform.plugins.plugin_utils._node_certificate import is_server, judge
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.timezone.utc)
 NAMES = ["server.dc1.consul", "localhost", "127.0.0.1", "192.0.2.1"]
@@ -125,3 +125,16 @@ def test_what_go_could_not_read() -> None:
     assert problem.startswith("authority: '-----END CERTIFICATE-----\\\\n-----BEGIN CERTIFICATE-----' is no line of its own")
     assert judge(GOOD.pem + "-----BEGIN", GOOD.key(), AUTHORITY.pem, NAMES, NOW).problems
     assert judge(GOOD.pem.replace("\n", "\r\n"), GOOD.key(), AUTHORITY.pem, NAMES, NOW).problems == []
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(["server.dc1.consul"], True), (["consul-1.node.dc1.consul", "server.dc2.consul"], True), (["consul-4.node.dc1.consul", "localhost"], False), ([], False)],
+)
+def test_the_certificate_of_a_server(names: list[str], expected: bool) -> None:
+    assert is_server(make("n", make("authority"), names).pem) is expected
+
+
+@pytest.mark.parametrize("text", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"])
+def test_what_is_no_certificate_makes_no_server(text: str) -> None:
+    assert not is_server(text)

@@ -37,6 +37,7 @@ def texts(problems: t.Iterable[t.Any]) -> list[str]:
 def test_right_groups() -> None:
     assert texts(rules.group_problems(GROUPS, ["site"])) == []
     assert texts(rules.group_problems({**GROUPS, "edge": [], "consul_clients": [], "berlin": ["a"]}, ["site"])) == []
+    assert texts(rules.group_problems({**GROUPS, "evicted_nodes": ["c"]}, ["site"])) == []
     # A group of the same hosts, under a similar name, takes nothing away.
     assert texts(rules.group_problems({**GROUPS, "edges": ["a"]}, ["site"])) == []
     assert texts(rules.group_problems({**GROUPS, "docker_host": ["b"], "edges": ["b"]}, ["site"])) == []
@@ -55,6 +56,8 @@ def test_a_short_name_is_no_misspelling(edge: list[str]) -> None:
         ({"edge": [], "edges": ["a"]}, ["has a in the group edges, which the platform does not know; did you mean edge?"]),
         ({"docker_host": ["c"]}, ["has c in the group docker_host, which the platform does not know; did you mean docker_hosts?"]),
         ({"consul-servers": ["c"]}, ["did you mean consul_servers?"]),
+        ({"evicted_node": ["c"]}, ["has c in the group evicted_node, which the platform does not know; did you mean evicted_nodes?"]),
+        ({"evicted_nodes": ["b"]}, ["b is in the group evicted_nodes and in consul_servers and docker_hosts; take it out of consul_servers and docker_hosts"]),
         (dict.fromkeys(GROUPS), ["has no host in the groups consul_servers, consul_clients, docker_hosts and edge"]),
     ],
 )
@@ -89,6 +92,24 @@ def test_wrong_groups(changes: dict[str, t.Any], expected: list[str]) -> None:
 )
 def test_limits(limit: str, unknown: list[str]) -> None:
     assert [one.message.split()[2].rstrip(",") for one in rules.limit_problems(limit, {**GROUPS, "all": ["a", "b", "fd00::1"]})] == unknown
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("a", []),
+        ("all", []),
+        ("localhost", []),
+        ("c", ["--limit names c, which is in the group evicted_nodes; correct --limit"]),
+        ("d,e", ["--limit names d, which is in none of the platform's groups", "--limit names e, which is in none"]),
+    ],
+)
+def test_a_limit_to_hosts_outside_of_the_platform(limit: str, expected: list[str]) -> None:
+    groups = {**GROUPS, "all": ["a", "b", "c", "d", "e", "localhost"], "evicted_nodes": ["c"]}
+    found = texts(rules.foreign_limit_problems(limit, groups))
+    assert len(found) == len(expected)
+    for text, part in zip(found, expected, strict=True):
+        assert text.startswith(part)
 
 
 @pytest.mark.parametrize(
