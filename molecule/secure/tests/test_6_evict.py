@@ -166,9 +166,13 @@ def test_it_is_repeated_and_the_site_goes_on(doors: Doors, evicted: Path) -> Non
 
 def test_the_node_comes_back_when_it_was_installed_again(doors: Doors) -> None:
     doors.stop()
-    # What an installation leaves: none of the platform, and nothing of what it knew.
-    gone = "/etc/systemd/system/consul.service /etc/consul.d /var/lib/consul /etc/registrator /etc/consul-template.d"
-    lab.run(LOST, f"systemctl stop registrator consul; rm -rf {gone}; systemctl daemon-reload", check=False)
+    # What the intruder has registered stays until somebody removes it.
+    for node in STAY:
+        assert "stolen" in secure.ask(node, "/v1/agent/services", secure.token("operator")).json()
+        assert secure.ask(node, "/v1/agent/service/deregister/stolen", secure.token("management"), "PUT").status == 200
+    # What an installation leaves is nothing of what the node knew.
+    gone = "/etc/systemd/system/consul.service /etc/consul.d /var/lib/consul /etc/registrator/consul.token /etc/registrator/tokens"
+    lab.run(LOST, f"systemctl stop registrator consul; rm -rf {gone} /etc/consul-template.d/consul.token; systemctl daemon-reload", check=False)
     run = secure.play("site")
     assert run.status == 0, run.output[-6000:]
     assert members() == set(lab.NODES) and peers() == {*lab.NODES.values()}
