@@ -55,7 +55,7 @@ def problems(facts: Facts) -> Iterator[Problem]:
             "",
             "security",
             "the site is open, so a host that was evicted could come back under any name",
-            "cut it off the network, then remove_node.yml, and make the site secure: playbooks/secure_cluster.yml",
+            f"keep it off the network, take it out of {EVICTED}, remove it with remove_node.yml, and make the site secure: playbooks/secure_cluster.yml",
         )
         return
     if facts.own_certificates:

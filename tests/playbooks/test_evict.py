@@ -85,7 +85,7 @@ def test_an_open_site_evicts_nobody(control: Control) -> None:
     content = inventory()
     content["all"]["vars"]["platform_security"] = "open"
     control.write(content)
-    evict(control).refused("he site is open", "cut it off the network, then remove_node.yml")
+    evict(control).refused("he site is open", "keep it off the network", "remove it with remove_node.yml", "playbooks/secure_cluster.yml")
 
 
 def test_certificates_of_the_operator_are_replaced_by_hand(control: Control) -> None:

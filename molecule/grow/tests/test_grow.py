@@ -84,8 +84,10 @@ def test_a_client_is_added(inventory: t.Callable[..., Path]) -> None:
 
 def test_a_client_is_removed(inventory: t.Callable[..., Path]) -> None:
     with traffic.Callers() as callers:
-        well("remove_node", "--limit", "consul-4", inventory=inventory(clients=["consul-4"]))
+        removed = well("remove_node", "--limit", "consul-4", inventory=inventory(clients=["consul-4"]))
     callers.saw_no_failure()
+    said = " ".join(removed.output.split())
+    assert "The disk of consul-4 and its copies hold secrets that stay valid" in said and "run evict_node.yml instead" in said
     traffic.wait_until_served(*lab.NODES)
     assert members() == dict.fromkeys(lab.NODES, "server")
     assert well("site", inventory=inventory()).changed == 0
