@@ -168,7 +168,7 @@ def test_a_server_gets_another_address(inventory: t.Callable[..., Path]) -> None
         site = inventory(servers=["consul-4"], without=["consul-3"], addresses={"consul-4": address})
         well("site", inventory=site)
         well("undrain", "--limit", "consul-4", inventory=site)
-        traffic.wait_until_served("consul-1", "consul-2", "consul-4")
+        traffic.wait_until_served("consul-1", "consul-2", "consul-4", moved={"consul-4": address})
     callers.saw_no_failure()
     healthy(1)
     assert voters() == {"consul-1", "consul-2", "consul-4"}
