@@ -287,6 +287,7 @@ def test_what_is_trusted_is_replaced_at_once(site: Site) -> None:
 
     poll("the servers that stay are the cluster", whole, 60)
     assert agent.call("/v1/kv/kept")[0]["Key"] == "kept"
+    poll("the catalogue has no other node", lambda: {one["Node"] for one in agent.call("/v1/catalog/nodes")} == {*STAY})
     for one in site.staying:
         assert not speaks_raft(site, one)
         assert one.gossip_keys() == [site.gossip]
