@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import threading
-import types
 import typing as t
 
 import lab
@@ -90,13 +89,13 @@ def start_service(node: str) -> None:
     )
 
 
-def served_nodes(edge: str, moved: t.Mapping[str, str]) -> set[str]:
+def served_nodes(edge: str, moved: t.Mapping[str, str] | None = None) -> set[str]:
     """The nodes that an edge sends the service's requests to; those that moved have another address."""
     text = lab.run(edge, f"nginx -T 2>/dev/null | sed -n '/upstream .*{SERVICE}/,/}}/p'")
-    return {node for node, address in {**lab.NODES, **lab.FURTHER, **moved}.items() if f"server {address}:" in text}
+    return {node for node, address in {**lab.NODES, **lab.FURTHER, **(moved or {})}.items() if f"server {address}:" in text}
 
 
-def wait_until_served(*nodes: str, seconds: float = 90, moved: t.Mapping[str, str] = types.MappingProxyType({})) -> None:
+def wait_until_served(*nodes: str, seconds: float = 90, moved: t.Mapping[str, str] | None = None) -> None:
     """Until both edges send requests to the instances of exactly these nodes; ``moved`` has the new address of those that moved."""
     for edge in lab.EDGES:
         lab.wait_for(
