@@ -25,7 +25,7 @@ from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams i
 from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
 
 if t.TYPE_CHECKING:
-    from .conftest import Edge
+    from apply_rig import Edge
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = ROOT / "roles" / "nginx" / "files" / "nginx-edge-request"

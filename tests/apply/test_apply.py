@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 
 if TYPE_CHECKING:
-    from .conftest import Edge
+    from apply_rig import Edge
 
 STEPS = ("built", "tested", "journal", "swapped", "signalled", "verified", "committed")
 

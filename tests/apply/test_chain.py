@@ -17,7 +17,7 @@ from chain import DOMAIN, Chain, Places
 from edge_rig import Consul, tool
 
 if t.TYPE_CHECKING:
-    from .conftest import Edge
+    from apply_rig import Edge
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from conftest import Edge
+from apply_rig import Edge
 from edge_rig import Consul, free_port, tool
 
 NAME = "shop.service.consul"

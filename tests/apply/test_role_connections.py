@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import NGINX
+from apply_rig import NGINX
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

@@ -18,7 +18,7 @@ from edge_rig import Consul, tool
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge_connections import edge_connections
 
 if t.TYPE_CHECKING:
-    from .conftest import Edge
+    from apply_rig import Edge
 
 SERVICES = int(os.environ.get("SCALE_SERVICES") or 1000)
 INSTANCES = 3

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .conftest import Edge
+    from apply_rig import Edge
 
 
 class Outside:

@@ -30,7 +30,7 @@ LEFT = HERE.parents[1] / "build" / "fuzz"
 
 def _apply_rig() -> t.Any:
     """Return the rig of the tests of the apply program."""
-    spec = importlib.util.spec_from_file_location("apply_rig", HERE.parent / "apply" / "conftest.py")
+    spec = importlib.util.spec_from_file_location("apply_rig", HERE.parent / "apply" / "apply_rig.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
