@@ -170,8 +170,8 @@ def lanes(samples: t.Iterable[Sample], begun: float, seconds: float) -> dict[str
 
 
 def troubles(samples: t.Iterable[Sample], begun: float) -> list[str]:
-    """The first calls that went wrong, in words."""
-    found = sorted((sample for sample in samples if sample.trouble), key=lambda sample: sample.at)
+    """The first calls that went wrong, in words; wrong routes come before all others."""
+    found = sorted((sample for sample in samples if sample.trouble), key=lambda sample: (not sample.problem.startswith(WRONG), sample.at))
     lines = [
         f"{sample.at - begun:.2f} s: {sample.kind} at {sample.where}: {sample.problem or 'slow'} (after {sample.took:.2f} s)"
         for sample in found[:TROUBLES_KEPT]
