@@ -83,7 +83,7 @@ def test_each_kind_is_reported_and_ends_only_with_a_word(api: acl.AclApi) -> Non
     lines = {line.partition(":")[0]: line for line in outcome.unknown}
     assert set(lines) == {f"{kind} {identity}" for kind, identity in left.items()}
     token = lines[f"token {left['token']}"]
-    assert "'nightly?[2J report'" in token and "roles ops" in token and "service identities billing" in token and "; made 20" in token
+    assert '"nightly?[2J report"' in token and "roles ops" in token and "service identities billing" in token and "; made 20" in token
     assert "door gives role ops" in lines[f"binding rule {left['binding rule']}"]
     assert secret not in "\n".join(report(outcome, purge=True))
     assert status(api, secret) == 200, "nobody has asked to end it"
@@ -167,7 +167,7 @@ def test_what_an_intruder_makes_during_the_run_ends_too(api: acl.AclApi) -> None
             return
 
     outcome = sync(Watched(api, heir), REQUEST._replace(end=["all"]))
-    assert len([line for line in outcome.ended if "'heir'" in line]) >= 1
+    assert len([line for line in outcome.ended if '"heir"' in line]) >= 1
     assert not outcome.unknown and sorted(token["Description"] for token in api.tokens() if token["SecretID"] not in (MANAGEMENT, "anonymous")) == [
         "trinode-agent-n",
         "trinode-dns",
