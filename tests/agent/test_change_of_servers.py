@@ -13,14 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-ROOT = Path(__file__).resolve().parents[2]
-
 from edge_rig import free_port, poll, tool
 
 from ansible_collections.trinode.platform.plugins.module_utils import _consul_cluster, _consul_member
 from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import ConsulApi, Server
 
+ROOT = Path(__file__).resolve().parents[2]
 #: Settings of the role that decide who votes and how fast.
 ROLE = yaml.safe_load((ROOT / "roles" / "consul_server" / "vars" / "main.yml").read_text(encoding="utf-8"))
 
@@ -126,7 +124,8 @@ def test_a_server_makes_room_and_one_gets_another_address(start: t.Callable[...,
     # Another address: the same data, so the same server for the cluster.
     assert agents["s1"].api.state("server", "s1").entered
     assert agents["s1"].api.state("server", "s3").entered is False
-    identity = agents["s4"].api.request("/v1/agent/self")["Config"]["NodeID"]
+    # While members leave, an agent may be busy for longer than one call waits.
+    identity = poll("s4 says who it is", lambda: agents["s4"].api.request("/v1/agent/self")["Config"]["NodeID"])
     agents["s4"].stop()
     moved = {**changed, "s4": "127.0.13.5"}
     agents["s4"] = start("s4", moved["s4"], list(moved.values()))
