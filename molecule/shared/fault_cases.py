@@ -35,7 +35,7 @@ AN_AGENT_STARTS = (
     Limit("front_slowest_s", "<=", 2.0),
 )
 # Who was in the middle of a request to a node that falls silent waits for an answer that does not come; whoever asks later is served by the others.
-MAJORITY_SERVES = "the majority side serves: whoever asks 5 s later or more gets an answer; healing leaves no ghost"
+MAJORITY_SERVES = "the majority side serves: a request that begins 5 s later or more is answered; healing leaves no ghost"
 # A lost node makes no lookup on another one slow. Until it has left the catalogue, a name may still have its address, and
 # who got that waits for a connection; afterwards nobody who calls another service by name notices that it is away.
 NO_NAME_IS_SLOW = (Limit("dns_slow", "=", 0), Limit("front_late_trouble", "=", 0), Limit("front_slow_percent", "<=", 1.0))

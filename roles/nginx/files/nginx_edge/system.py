@@ -41,7 +41,7 @@ class Config(NamedTuple):
     unit: str = "nginx.service"
     status_port: int = 8098
     status_address: str = ""
-    status_host_names: list[str] = []  # noqa: RUF012 - a class of immutable instances, and JSON has no tuples
+    status_host_names: tuple[str, ...] = ()
     timeout: float = 10
     history: int = 5
     shrink_limit_percent: int = 50
@@ -87,10 +87,12 @@ def load_config(path: str) -> Config:
     for key, value in values.items():
         if key not in known:
             raise Trouble("platform", f"{path}: unknown key {key!r}")
-        good = (int, float) if isinstance(known[key], (int, float)) and not isinstance(known[key], bool) else type(known[key])
-        if not isinstance(value, good):
-            raise Trouble("platform", f"{path}: {key} is {value!r}, not a {type(known[key]).__name__}")
-    config = Config(**values)
+        # JSON has lists where a configuration has tuples.
+        wanted = list if isinstance(known[key], tuple) else type(known[key])
+        number = isinstance(known[key], (int, float)) and not isinstance(known[key], bool)
+        if not isinstance(value, (int, float) if number else wanted):
+            raise Trouble("platform", f"{path}: {key} is {value!r}, not a {wanted.__name__}")
+    config = Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     if config.status_address and normal_ip(config.status_address) is None:
         raise Trouble("platform", f"{path}: status_address is {config.status_address!r}, not an IPv4 or IPv6 address (nginx_status_address)")
     for name in config.status_host_names:
