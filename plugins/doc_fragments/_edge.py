@@ -556,6 +556,8 @@ options:
       http_access_log:
         description:
         - File of the HTTP access log, or V(off). A line is there at most a second after its request.
+        - What a client writes is cut, and ends with V(...) then.
+        - The path, or the request line, has 1024 characters, the user agent 256, the host name 255, the method 32.
         type: str
         default: /var/log/nginx/edge-http.log
       tcp_access_log:

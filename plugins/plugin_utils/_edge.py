@@ -785,7 +785,11 @@ SCHEMA: tuple[Option, ...] = (
     Option(
         "http_access_log",
         "log",
-        ("File of the HTTP access log, or V(off). A line is there at most a second after its request.",),
+        (
+            "File of the HTTP access log, or V(off). A line is there at most a second after its request.",
+            "What a client writes is cut, and ends with V(...) then.",
+            "The path, or the request line, has 1024 characters, the user agent 256, the host name 255, the method 32.",
+        ),
         default="/var/log/nginx/edge-http.log",
     ),
     Option("tcp_access_log", "log", ("File of the TCP and TLS access log, or V(off).",), default="/var/log/nginx/edge-tcp.log"),

@@ -38,13 +38,16 @@ map "$edge_trusted_proxy $proxy_protocol_addr" $edge_counted {
     default $edge_address;
     "~^1 ." $edge_client;
 }"""
+# The access logs have each refusal. The error log, where it is a line of up to 2 kB, has none unless it is asked for.
 _REQUESTS_ZONE = "limit_conn_zone $edge_limited zone=edge_requests:10m;"
 _REQUESTS = """\
     limit_conn edge_requests @LIMIT@;
-    limit_conn_status 429;"""
+    limit_conn_status 429;
+    limit_conn_log_level info;"""
 _CONNECTIONS_ZONE = "limit_conn_zone $edge_limited zone=edge_connections:10m;"
 _CONNECTIONS = """\
-    limit_conn edge_connections @LIMIT@;"""
+    limit_conn edge_connections @LIMIT@;
+    limit_conn_log_level info;"""
 # A client that is too fast at one service is still served by the others.
 _RATE_ZONE = """\
 map $edge_limited $edge_rated {
@@ -54,7 +57,8 @@ map $edge_limited $edge_rated {
 limit_req_zone $edge_rated zone=edge_rate:10m rate=@RATE@r/s;"""
 _RATE = """\
     limit_req zone=edge_rate@BURST@;
-    limit_req_status 429;"""
+    limit_req_status 429;
+    limit_req_log_level info;"""
 
 
 # For the access logs: which limit refused a request or connection.

@@ -10,6 +10,7 @@ import typing as t
 
 from ._edge import OWN_HEADERS, check_edge, cleared_headers, size_in_bytes
 from ._edge_limits import http_limits, http_zones, limited_by
+from ._edge_log import CUT, cut
 from ._edge_meta import internal_off, meta_defines, meta_words, unshared_unknown, warning
 from ._gotemplate import (
     FALSE,
@@ -229,19 +230,22 @@ map $proxy_host $edge_proxied {
     default $proxy_host;
     "~^(?<edge_unshared>.+)@POOL@$" $edge_unshared;
 }"""
+_LOGGED_URI = cut("$request_uri", "uri", 1024)
+_LOGGED_REQUEST = cut("$request", "request", 1024)
+_LOGGED = "\n".join([cut("$host", "host", 255), cut("$request_method", "method", 32), cut("$http_user_agent", "agent", 256)])
 _LOG_JSON = """\
 log_format edge_http escape=json
-    '{"time":"$time_iso8601","client":"$remote_addr","limited":"$edge_limited_by","host":"$host","service":"$edge_service","upstream":"$edge_proxied",'
+    '{"time":"$time_iso8601","client":"$remote_addr","limited":"$edge_limited_by","host":"$edge_logged_host","service":"$edge_service","upstream":"$edge_proxied",'
     '"instance":"$upstream_addr","upstream_status":"$upstream_status","connect_time":"$upstream_connect_time",'
     '"header_time":"$upstream_header_time","response_time":"$upstream_response_time","request_time":"$request_time",'
-    '"status":"$status","bytes":"$body_bytes_sent","method":"$request_method","uri":"$request_uri","protocol":"$server_protocol",@TLS@'
-    '"request_id":"$edge_request_id","login":"$edge_login","agent":"$http_user_agent"}';"""
+    '"status":"$status","bytes":"$body_bytes_sent","method":"$edge_logged_method","uri":"$edge_logged_uri","protocol":"$server_protocol",@TLS@'
+    '"request_id":"$edge_request_id","login":"$edge_login","agent":"$edge_logged_agent"}';"""
 _LOG_TEXT = """\
 log_format edge_http
-    '$time_iso8601 client=$remote_addr limited=$edge_limited_by host=$host service=$edge_service upstream=$edge_proxied instance="$upstream_addr" '
+    '$time_iso8601 client=$remote_addr limited=$edge_limited_by host=$edge_logged_host service=$edge_service upstream=$edge_proxied instance="$upstream_addr" '
     'upstream_status="$upstream_status" connect_time="$upstream_connect_time" header_time="$upstream_header_time" '
     'response_time="$upstream_response_time" request_time=$request_time status=$status bytes=$body_bytes_sent '
-    'request="$request"@TLS@ request_id=$edge_request_id login=$edge_login agent="$http_user_agent"';"""
+    'request="$edge_logged_request"@TLS@ request_id=$edge_request_id login=$edge_login agent="$edge_logged_agent"';"""
 
 _CANARY_CHOICE = """\
 map "@HEADER@,@COOKIE@" $edge_canary_choice {
@@ -698,10 +702,10 @@ def _log_format(settings: dict[str, t.Any]) -> str:
     if settings["http_access_log"] == "off":
         return ""
     if settings["log_format"] == "json":
-        form = fill(_LOG_JSON, tls='"tls":"$ssl_protocol",' if ended else "")
+        requested, form = _LOGGED_URI, fill(_LOG_JSON, tls='"tls":"$ssl_protocol",' if ended else "")
     else:
-        form = fill(_LOG_TEXT, tls=" tls=$ssl_protocol" if ended else "")
-    return "\n".join([fill(_PROXIED, pool=re.escape(POOL)), limited_by("http"), form])
+        requested, form = _LOGGED_REQUEST, fill(_LOG_TEXT, tls=" tls=$ssl_protocol" if ended else "")
+    return "\n".join([fill(_PROXIED, pool=re.escape(POOL)), limited_by("http"), CUT, requested, _LOGGED, form])
 
 
 def _access_log(settings: dict[str, t.Any]) -> str:

@@ -47,6 +47,7 @@ HTTP = {
         r"    client_max_body_size 100m;",
         r"    limit_conn edge_requests 1000;",
         r"    limit_conn_status 429;",
+        r"    limit_conn_log_level info;",
         rf'    set \$edge_upstream "(?P<stable>{UPSTREAM})";',
         r"    (?P<open>if) \(\$edge_canary_(?P<share>[0-9]{1,3})\) {",
         r"    error_page (?P<apart>418) = @canary;",
@@ -92,6 +93,7 @@ STREAM = {
     "server": (
         rf"    listen (?P<listen>{LISTEN}) so_keepalive=on;",
         r"    limit_conn edge_connections 2000;",
+        r"    limit_conn_log_level info;",
         rf"    proxy_pass (?P<pass>{UPSTREAM}|\$edge_tls_upstream);",
         rf"    proxy_(?:connect_timeout|timeout|next_upstream_timeout) {TIME};",
         r"    proxy_socket_keepalive on;",

@@ -122,7 +122,7 @@ def _proxy() -> dict[str, Rule]:
 
 
 def _limits() -> dict[str, Rule]:
-    return {"limit_conn": _rule(rf"{NAME} {COUNT}"), "allow": _rule(NETWORK), "deny": _rule("all")}
+    return {"limit_conn": _rule(rf"{NAME} {COUNT}"), "limit_conn_log_level": _rule("info")}
 
 
 def _http_server(places: Places) -> dict[str, Rule]:
@@ -142,9 +142,11 @@ def _http_server(places: Places) -> dict[str, Rule]:
         "add_header": _rule(header),
         "location": _rule("/|@canary", "location"),
         "error_page": _rule("418 = @canary"),
+        **_limits(),
         "limit_conn_status": _rule("429"),
         "limit_req": _rule(rf"zone={NAME}(?: burst={COUNT})?(?: nodelay)?"),
         "limit_req_status": _rule("429"),
+        "limit_req_log_level": _rule("info"),
         "ssl_certificate": certificate,
         "ssl_certificate_key": certificate,
         "ssl_protocols": _rule(r"TLSv1\.[23](?: TLSv1\.[23])*"),
@@ -161,7 +163,6 @@ def _http_server(places: Places) -> dict[str, Rule]:
         "set_real_ip_from": _rule(rf"{NETWORK}|unix:", advice='it names a network, or "unix:" for own sockets'),
         "real_ip_header": _rule("proxy_protocol|X-Forwarded-For"),
         "real_ip_recursive": _rule("on"),
-        "limit_conn": _rule(rf"{NAME} {COUNT}"),
     }
 
 
@@ -221,6 +222,8 @@ def _stream(places: Places) -> dict[str, dict[str, Rule]]:
         "server": {
             **_proxy(),
             **_limits(),
+            "allow": _rule(NETWORK),
+            "deny": _rule("all"),
             "listen": _listen(places, rf"proxy_protocol|so_keepalive=on|backlog={COUNT}"),
             "access_log": _access_log("edge_tcp"),
             "ssl_preread": _rule("on"),
