@@ -58,30 +58,35 @@ class Counted:
         self.path = path
         self.hits = {limit: Hits() for limit in LIMITS}
         self.places: dict[str, tuple[int, int]] = {}
+        # By log, the one that was rotated away last: nginx goes on writing to it until it has opened the new one.
+        self.rotated: dict[str, tuple[int, int]] = {}
         self.changed = False
         try:
             self._take(json.loads(read_text(path) or "{}"))
         except (ValueError, TypeError, AttributeError, RecursionError):
             # Counted anew: a counter may begin again at any time.
-            self.hits, self.places = {limit: Hits() for limit in LIMITS}, {}
+            self.hits, self.places, self.rotated = {limit: Hits() for limit in LIMITS}, {}, {}
 
     def _take(self, found: Any) -> None:
         for limit, (count, last, client) in found.get("hits", {}).items():
             if limit in LIMITS:
                 self.hits[limit] = Hits(int(count), float(last), str(client))
-        self.places = {str(path): (int(inode), int(offset)) for path, (inode, offset) in found.get("places", {}).items()}
+        self.places, self.rotated = (
+            {str(path): (int(inode), int(offset)) for path, (inode, offset) in found.get(name, {}).items()} for name in ("places", "rotated")
+        )
 
     def follow(self, paths: list[str], now: float) -> bool:
         """Read what is new in these logs; whether there were refusals. A log that is seen for the first time counts from now on."""
-        before = dict(self.hits)
+        hits, before = dict(self.hits), (self.places, dict(self.rotated))
         places: dict[str, tuple[int, int]] = {}
         for path in paths:
             place = self._read_new(path, now)
             if place:
                 places[path] = place
-        self.changed = places != self.places
         self.places = places
-        return self.hits != before
+        self.rotated = {path: place for path, place in self.rotated.items() if path in places}
+        self.changed = (self.places, self.rotated) != before
+        return self.hits != hits
 
     def _read_new(self, path: str, now: float) -> tuple[int, int] | None:
         known = self.places.get(path)
@@ -92,16 +97,20 @@ class Counted:
             state = os.fstat(log.fileno())
             if known is None:
                 return state.st_ino, state.st_size
-            offset = known[1]
             if state.st_ino != known[0]:
-                # The end of the one that was rotated away meanwhile.
-                rotated = open_regular(f"{path}.1")
-                if rotated is not None:
-                    with rotated:
-                        if os.fstat(rotated.fileno()).st_ino == known[0]:
-                            self._count(rotated, offset, now)
-                offset = 0
-            return state.st_ino, self._count(log, offset if offset <= state.st_size else 0, now)
+                self.rotated[path] = known
+                known = (state.st_ino, 0)
+            self._read_rotated(path, now)
+            return state.st_ino, self._count(log, known[1] if known[1] <= state.st_size else 0, now)
+
+    def _read_rotated(self, path: str, now: float) -> None:
+        """Read what is new in the log that was rotated away, as long as it is not compressed."""
+        inode, offset = self.rotated.get(path, (0, 0))
+        log = open_regular(f"{path}.1") if inode else None
+        if log is not None:
+            with log:
+                if os.fstat(log.fileno()).st_ino == inode:
+                    self.rotated[path] = inode, self._count(log, offset, now)
 
     def _count(self, log: Any, offset: int, now: float) -> int:
         """Count from a place on; return the place after the last whole line."""
@@ -120,7 +129,7 @@ class Counted:
     def save(self) -> None:
         """Write the file, if there is something new."""
         if self.changed:
-            replace_file(self.path, json.dumps({"hits": self.hits, "places": self.places}) + "\n", sync=False)
+            replace_file(self.path, json.dumps({"hits": self.hits, "places": self.places, "rotated": self.rotated}) + "\n", sync=False)
             self.changed = False
 
     def document(self) -> dict[str, dict[str, Any]]:

@@ -72,6 +72,9 @@ def test_a_log_is_followed_over_rotation_and_restart(tmp_path: Path) -> None:
     log.rename(tmp_path / "http.log.1")
     assert append(line("", "192.0.2.9")).hits["request_limit"].count == 3
     assert append(line(client="192.0.2.9")).document()["request_limit"] == {"count": 4, "last": 2.0, "client": "192.0.2.9"}
+    with (tmp_path / "http.log.1").open("ab") as handle:
+        handle.write(line("rate_limit"))
+    assert append(b"").hits["rate_limit"].count == 2, "nginx writes to the rotated log until it has opened the new one"
     log.write_bytes(line())
     assert append(b"").hits["request_limit"].count == 5, "a log that was cut off is read from its beginning"
     log.unlink()
@@ -80,7 +83,7 @@ def test_a_log_is_followed_over_rotation_and_restart(tmp_path: Path) -> None:
     assert not again.follow([str(log)], 3.0), "what is not a regular file is not read"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"hits": 3}', '{"hits": {"request_limit": [1]}}', '{"places": {"/x": "y"}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"hits": 3}', '{"hits": {"request_limit": [1]}}', '{"places": {"/x": "y"}}', '{"rotated": {"/x": [1]}}'])
 def test_a_damaged_file_counts_anew(tmp_path: Path, text: str) -> None:
     (tmp_path / "limited.json").write_text(text)
     counted = Counted(str(tmp_path / "limited.json"))
