@@ -187,6 +187,7 @@ def _status(engine: Engine, json_wanted: bool) -> int:
         for limit, hits in document["limited"].items()
     ]
     lines += [f"certificate {name} ends {_day(end)}" for name, end in document["certificates"].items()]
+    lines += [f"FORMER      {sentence}" for sentence in document["former_certificates"]]
     if document["hold"]:
         lines.append(f"HELD        since the rollback from {document['hold'].get('from')}; end it with nginx-edge-apply --resume")
     if document["refused"]:

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from . import logins
+from . import former, logins
 from . import state as states
 from .allowed import objections
 from .check import check_tree
@@ -473,6 +473,7 @@ class Engine:
         if self.state_changed:
             try:
                 self.save(result.serving)
+                self.state_changed = False
             except OSError as error:
                 log("failed", f"the state can't be written: {error}")
         if not (again and same) and (result.outcome != "unchanged" or self.config.testing):
@@ -513,7 +514,42 @@ class Engine:
             note = "; ".join(recovered)
             outcome = "repaired" if result.outcome == "unchanged" else result.outcome
             result = result._replace(outcome=outcome, message=f"{note}; {result.message}", changed=True)
-        return self.finish(started, result, again)
+        result = self.finish(started, result, again)
+        self.forget_former_keys()
+        return result
+
+    def present(self) -> former.Present:
+        """Return the certificates of the site as they are now."""
+        return former.Present(self.config.places.certificates, self.tree(self.linked() or ""))
+
+    def forget_former_keys(self) -> None:
+        """Keep no key that the site replaced or withdrew, except in the live generation while that needs it."""
+        # As long as the disk says that a change is on its way, the generation before it may be needed as it was.
+        if self.state_changed:
+            return
+        live, present = self.linked(), self.present()
+        for generation in self.trees():
+            try:
+                if generation != live:
+                    former.refresh(self.tree(generation), present.text)
+            except OSError as error:
+                why = f"{error.filename or self.tree(generation)}: {error.strerror}"
+                log("failed", f"{why}: a former key may still be in generation {generation}; the next run removes it")
+
+    def renewed(self, live: str) -> tuple[str, str]:
+        """Renew the live generation's certificates while what is staged has to wait: (what is live, a note)."""
+        refused = self.state["refused"]
+        if former.REPLACED not in self.present().waiting().values():
+            return live, ""
+        try:
+            texts = [read_text(f"{self.tree(live)}/{name}") or "" for name in (STAGED_HTTP, STAGED_STREAM)]
+            source = Source(*texts, *self.source_base(), self.source_certificates())
+            result = self._make_live(self.parse(source), self.served_now(), live)
+        except (Trouble, OSError) as error:
+            return live, f"; its certificates cannot be renewed: {error}"
+        self.state["refused"] = refused
+        note = f"; generation {result.generation} is {live} with the present certificates"
+        return str(result.generation), note if result.outcome == "applied" else f"; {result.message}"
 
     def _not_done(self, trouble: Trouble) -> Result:
         """The change is off; what was live has to be live. Where nothing ever was, an edge without services comes up."""
@@ -525,22 +561,28 @@ class Engine:
                 live = result.generation
             except Trouble as other:
                 trouble.message += f"; {other.message}"
-        serving, _, why = False, False, "there is no generation yet"
+        serving, _, why, note = False, False, "there is no generation yet", ""
         try:
+            if live is not None and trouble.blame in ("staged", "guard"):
+                live, note = self.renewed(live)
             if live is not None:
                 serving, _, why = self.ensure(live)
         except OSError as error:
             why = str(error)
-        rest = f"generation {live} stays live" if serving else f"and the edge is down: {why}"
+        rest = (f"generation {live} stays live" if serving else f"and the edge is down: {why}") + note
         outcome = "refused" if trouble.blame == "guard" else "failed"
         return Result(outcome, f"{trouble.message}; {rest}", live, serving, "staged" if outcome == "refused" else trouble.blame)
 
     def _change(self, confirm_shrink: bool) -> Result:
         state, live = self.state, self.linked()
         if state["hold"] is not None and live is not None:
+            held, (live, note) = live, self.renewed(live)
             serving, did, why = self.ensure(live)
-            message = f"changes are held after a rollback to {live}; nginx-edge-apply --resume ends it"
-            return Result("held" if serving else "failed", message if serving else why, live, serving, "" if serving else "host", did)
+            did = did or live != held
+            if not serving:
+                return Result("failed", why, live, serving, "host", did)
+            message = f"changes are held after a rollback to {state['hold'].get('to')}"
+            return Result("held", f"{message}; nginx-edge-apply --resume ends it{note}", live, serving, "", did)
         now = self.served_now()
         wanted, services = self.settled(now, confirm_shrink)
         # Rendered for the comparison only where nothing else was staged: most runs have a change to make.
@@ -787,6 +829,17 @@ class Engine:
             if target is None or target not in known:
                 message = f"no such generation to go back to; there are: {', '.join(known) or 'none'}"
                 return Result("failed", message, live, self.nginx.generation() == live, "operator")
+            # Whatever recovery has found is on the disk before a generation that it may need is changed.
+            replace_file(self.path("state.json"), states.dump(self.state))
+            former.refresh(self.tree(target), self.present().text)
+            lost = former.lost(self.tree(target))
+            if lost:
+                able = ", ".join(one for one in known if not former.lost(self.tree(one))) or "none"
+                message = (
+                    f"generation {target} needs certificate {', '.join(lost)}, which was withdrawn: "
+                    f"give it in nginx_tls_certificates again, or go back to another generation; there are: {able}"
+                )
+                return Result("failed", message, live, self.nginx.generation() == live, "operator")
             try:
                 check_tree(self.config, self.tree(target), {})
                 self.state["pending"] = {"from": live, "to": target, "since": round(time.time(), 3), "note": "rollback"}
@@ -804,8 +857,13 @@ class Engine:
                 if entry["generation"] == target:
                     self.state["history"] = [other for other in self.state["history"] if other is not entry] + [{**entry, "activated": round(time.time(), 3)}]
             self.state.update(live=target, pending=None, refused=None, hold={"since": round(time.time(), 3), "from": live, "to": target})
-            message = f"generation {target} is live again; changes are held until nginx-edge-apply --resume"
-            return self.finish(started, Result("rolled_back", message, target, True, changed=True))
+            others = [name for name, what in former.marks(self.tree(target)).items() if what == former.REPLACED]
+            message = f"generation {target} is live again"
+            message += f" with the present certificate {', '.join(others)}" if others else ""
+            message += "; changes are held until nginx-edge-apply --resume"
+            result = self.finish(started, Result("rolled_back", message, target, True, changed=True))
+            self.forget_former_keys()
+            return result
 
     def resume(self) -> Result:
         """End the hold of a rollback and apply what is staged."""
@@ -824,7 +882,26 @@ class Engine:
         document = states.status(self.state, self.report_of(live), serving)
         log = logins.log_of(read_text(f"{self.tree(live)}/{EDGE_HTTP}") or "") if live else ""
         now = {"generation": live, "answered": answered, "failed": self.failed(), "logins": logins.recent(log), "limited": self.limited().document()}
-        return {**document, **now}
+        return {**document, **now, "former_certificates": self.former_certificates()}
+
+    def former_certificates(self) -> list[str]:
+        """Return sentences about certificates that were replaced or withdrawn, and that a generation needs or has."""
+        live, present = self.linked(), self.present()
+        advice = {
+            former.WITHDRAWN: "was withdrawn and is still served, because what is staged names it: take it out of platform_edge",
+            former.REPLACED: "was replaced and the former one is still served: run nginx-edge-apply --strict",
+        }
+        found = [f"certificate {name} {advice[what]}" for name, what in present.waiting().items()]
+        for generation in self.trees():
+            tree = self.tree(generation)
+            if generation == live:
+                continue
+            missing, kept = ", ".join(former.lost(tree)), ", ".join(former.stale(tree, present.text))
+            if missing:
+                found.append(f"generation {generation} cannot be gone back to: certificate {missing} was withdrawn")
+            if kept:
+                found.append(f"generation {generation} still has a former key in {kept}: run nginx-edge-apply --strict")
+        return found
 
     def failed(self) -> list[dict[str, str]]:
         """The failed candidates that are kept, newest last."""
@@ -851,18 +928,4 @@ class Engine:
                 text = (read_text(f"{self.tree(one)}/{name}") or "").replace(f"/{one}/", "/GENERATION/").replace(f'"{one}\\n"', '"GENERATION\\n"')
                 texts.append(text.splitlines(keepends=True))
             lines += unified(texts[0], texts[1], f"{old}/{name}", f"{new}/{name}")
-        return "".join(lines + self._changed_certificates(old, new))
-
-    def _changed_certificates(self, old: str, new: str) -> list[str]:
-        """Which certificates differ; what they hold is nobody's business."""
-        found: dict[str, list[str | None]] = {}
-        for side, generation in enumerate((old, new)):
-            folder = f"{self.tree(generation)}/{CERTIFICATES}"
-            for name in os.listdir(folder) if os.path.isdir(folder) else []:
-                found.setdefault(name, [None, None])[side] = read_text(f"{folder}/{name}")
-        words = {(True, False): "added", (False, True): "removed"}
-        return [
-            f"certificate {name.removesuffix('.pem')}: {words.get((before is None, after is None), 'changed')}\n"
-            for name, (before, after) in sorted(found.items())
-            if before != after
-        ]
+        return "".join(lines + former.changed(self.tree(old), self.tree(new)))
