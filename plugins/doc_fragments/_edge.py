@@ -73,6 +73,7 @@ options:
       reserved_host_names:
         description:
         - Host names below O(_input.domain) that no service gets, because the operator serves them. V(*) stands for any part of the first label.
+        - No service gets a name that only looks like one of them, either.
         type: list
         elements: str
         default: []
@@ -133,6 +134,7 @@ options:
       protected_services:
         description:
         - Services whose names nobody else gets in another spelling, even while they have no instance themselves.
+        - Nothing else that looks like one of them is exposed, such as C(bi11ing) or C(bil-ling) for C(billing).
         - Consul's ACLs distinguish upper and lower case, its catalogue and its DNS do not. A token that may not write C(billing) can register C(Billing),
           which has the same host name or port at an edge.
         type: list

@@ -406,7 +406,10 @@ SCHEMA: tuple[Option, ...] = (
     Option(
         "reserved_host_names",
         "list",
-        ("Host names below O(_input.domain) that no service gets, because the operator serves them. V(*) stands for any part of the first label.",),
+        (
+            "Host names below O(_input.domain) that no service gets, because the operator serves them. V(*) stands for any part of the first label.",
+            "No service gets a name that only looks like one of them, either.",
+        ),
         default=(),
         elements="host_pattern",
     ),
@@ -470,6 +473,7 @@ SCHEMA: tuple[Option, ...] = (
         "list",
         (
             "Services whose names nobody else gets in another spelling, even while they have no instance themselves.",
+            "Nothing else that looks like one of them is exposed, such as C(bi11ing) or C(bil-ling) for C(billing).",
             (
                 "Consul's ACLs distinguish upper and lower case, its catalogue and its DNS do not. A token that may not write C(billing) "
                 "can register C(Billing), which has the same host name or port at an edge."

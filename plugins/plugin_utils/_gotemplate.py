@@ -17,6 +17,8 @@ import re
 import typing as t
 from dataclasses import dataclass
 
+from ansible_collections.trinode.platform.plugins.module_utils._look import LETTERS, PUNYCODE, SEPARATORS, look
+
 from ._edge import UDP_TAG, remote_datacenters
 
 # A service name that consul-template can ask for and that is one label of a host name. Its length is checked apart: that is cheaper.
@@ -77,6 +79,27 @@ def go_ranges(variable: str, ranges: t.Iterable[str]) -> str:
 def go_host_labels(patterns: t.Iterable[str]) -> str:
     """A Go pattern for the first labels of host name patterns."""
     labels = [re.escape(pattern.partition(".")[0]).replace(r"\*", "[a-z0-9_-]*").replace(r"\-", "-") for pattern in patterns]
+    return rf"\A(?:{'|'.join(labels)})\z"
+
+
+def go_look(expression: str, pairs: t.Iterable[tuple[str, str]] = (*SEPARATORS, *LETTERS)) -> str:
+    """Return an expression for what a name in lower case looks like."""
+    return "".join([expression, *(f' | replaceAll "{seen}" "{common}"' for seen, common in pairs)])
+
+
+def go_alike(patterns: t.Iterable[str]) -> str:
+    """Return a Go pattern for the first labels that look like one of these host names, once their letters are folded.
+
+    Separators do not count. In a pattern with ``*`` they do, or every ``consul`` would be one of ``*-ui``: it ends so.
+    """
+    labels = []
+    for pattern in patterns:
+        label = pattern.partition(".")[0]
+        if "*" not in label:
+            labels.append("[-_]*".join(look(label)))
+            continue
+        parts = ["[-_]+".join(look(piece) for piece in re.split("[-_]", part)) for part in label.split("*")]
+        labels.append("[a-z0-9_-]*".join(parts))
     return rf"\A(?:{'|'.join(labels)})\z"
 
 
@@ -165,9 +188,53 @@ _NAME = r"""
 {{- if or (gt (len .Name) @NAME_LENGTH@) (not (regexMatch @NAME@ .Name)) }}
 {{- $why = "the name must be at most @NAME_LENGTH@ letters, digits, hyphens and underscores, with a letter or digit at both ends" }}
 {{- end }}"""
+_PUNYCODE = f"""
+{{{{- if and (not $why) (sprig_hasPrefix "{PUNYCODE}" (toLower .Name)) }}}}
+{{{{- $why = "a name that begins with {PUNYCODE} is shown with other letters than it has" }}}}
+{{{{- end }}}}"""
 _UNEXPOSED = r"""
 {{- if and (not $why) (eq (toLower .Name) @NAMES@) }}{{ $why = "the name is in unexposed_services" }}{{ end }}"""
-NAME_CHECK = _NAME.replace("@NAME_LENGTH@", str(NAME_LENGTH)).replace("@NAME@", f"`{NAME}`")
+_IMPOSTOR = r"""
+{{- if not $why }}
+{{- with index $impostors .Name }}{{ $why = printf "the name looks like that of protected service %s" . }}{{ end }}
+{{- end }}"""
+NAME_CHECK = _NAME.replace("@NAME_LENGTH@", str(NAME_LENGTH)).replace("@NAME@", f"`{NAME}`") + _PUNYCODE
+
+# Names that only look like another one, found once for the whole catalogue. Leaves $impostors, name -> protected
+# service, which no edge serves. On the http side also $alike, name -> service, which is a line of the report each.
+_LOOKS = r"""
+{{- $impostors := sprig_dict }}
+{{- $guarded := sprig_dict@GUARDED@ }}
+@BEGIN@
+{{- range @SERVICES@ }}
+{{- $label := toLower .Name }}
+{{- if and (le (len .Name) @NAME_LENGTH@) (not (@PROTECTED@)) }}
+{{- $look := @LOOK@ }}
+{{- $other := index $guarded $look }}
+{{- if $other }}
+{{- $_ := sprig_set $impostors .Name $other }}
+@IMPOSTOR@
+@TWIN@
+{{- end }}
+{{- end }}
+{{- end }}"""
+_LOOKS_BEGIN = r"""
+{{- $alike := sprig_dict }}
+{{- $looks := sprig_dict }}"""
+# One with the tag is refused, which is a line as well.
+_LOOKS_IMPOSTOR = r"""
+{{- if not (.Tags | contains "@TAG@") }}{{ $_ := sprig_set $alike .Name $other }}{{ end }}"""
+_LOOKS_TWIN = r"""
+{{- else }}
+{{- $other = index $looks $look }}
+{{- if not $other }}{{ $_ := sprig_set $looks $look .Name }}
+{{- else if ne $label (toLower $other) }}{{ $_ := sprig_set $alike .Name $other }}
+{{- end }}"""
+_ALIKE = r"""
+{{- range $name, $other := $alike }}
+{{- template "skip" (sprig_dict "kind" "warning" "side" "http" "service" (executeTemplate "plain" $name)
+      "reason" (printf "the name looks like that of service %s" (executeTemplate "plain" $other))) }}
+{{- end }}"""
 
 # Instances of other data centres, from files that a process of its own keeps: a question to a data centre that is away is not answered, and consul-template
 # renders a source only when all of its questions are. What was known last stays in the file. Leaves $remote and $spares, lists of instances by the name of
@@ -317,7 +384,37 @@ _OWNERS = r"""
 _HOST_ALLOWED = r"""
 {{- if and (not $why) (not (regexMatch @PATTERN@ $label)) }}{{ $why = "the host name is not in host_names" }}{{ end }}"""
 _HOST_RESERVED = r"""
-{{- if and (not $why) (regexMatch @PATTERN@ $label) }}{{ $why = "the host name is in reserved_host_names" }}{{ end }}"""
+{{- if and (not $why) (regexMatch @PATTERN@ $label) }}{{ $why = "the host name is in reserved_host_names" }}{{ end }}
+{{- if and (not $why) (regexMatch @ALIKE@ (@LETTERS@)) }}
+{{- $why = "the host name looks like one in reserved_host_names" }}
+{{- end }}"""
+
+
+def _protected(settings: dict[str, t.Any]) -> dict[str, str]:
+    """Return the protected services by their names in lower case, which count where two differ in case only."""
+    return {name.lower(): name for name in sorted(settings["protected_services"])}
+
+
+def _looks(side: str, settings: dict[str, t.Any]) -> str:
+    """Find the names that only look like others; leaves $impostors and, on the http side, $alike."""
+    protected = _protected(settings)
+    if side != "http" and not protected:
+        return ""
+    first: dict[str, str] = {}
+    for label, name in protected.items():
+        first.setdefault(look(label), name)
+    tag = settings["http_tag"] if settings["public"] else settings["internal"]["http_tag"]
+    return fill(
+        _LOOKS,
+        guarded="".join(f' "{seen}" "{name}"' for seen, name in first.items()),
+        services=all_services(settings),
+        name_length=NAME_LENGTH,
+        protected=f"eq $label {' '.join(map(go_string, protected))}" if protected else "false",
+        look=go_look("$label"),
+        begin=_LOOKS_BEGIN if side == "http" else "",
+        impostor=fill(_LOOKS_IMPOSTOR, tag=tag) if side == "http" else "",
+        twin=_LOOKS_TWIN if side == "http" else "",
+    )
 
 
 def _host_rules(settings: dict[str, t.Any]) -> str:
@@ -325,7 +422,9 @@ def _host_rules(settings: dict[str, t.Any]) -> str:
     if settings["host_names"]:
         rules += fill(_HOST_ALLOWED, pattern=go_string(go_host_labels(settings["host_names"])))
     if settings["reserved_host_names"]:
-        rules += fill(_HOST_RESERVED, pattern=go_string(go_host_labels(settings["reserved_host_names"])))
+        reserved = settings["reserved_host_names"]
+        pattern, alike = go_string(go_host_labels(reserved)), go_string(go_alike(reserved))
+        rules += fill(_HOST_RESERVED, pattern=pattern, alike=alike, letters=go_look("$label", LETTERS))
     return rules
 
 
@@ -344,15 +443,15 @@ def host_claims(tag: str, settings: dict[str, t.Any], scope: Scope) -> str:
 
 
 def name_check(settings: dict[str, t.Any]) -> str:
-    """Return the check of a service's name: its form, and whether it may be exposed at all."""
+    """Return the check of a service's name: its form, whether it may be exposed at all, and what it looks like."""
     names = " ".join(f'"{name}"' for name in sorted({name.lower() for name in settings["unexposed_services"]}))
-    return NAME_CHECK + (fill(_UNEXPOSED, names=names) if names else "")
+    unexposed = fill(_UNEXPOSED, names=names) if names else ""
+    return NAME_CHECK + unexposed + (_IMPOSTOR if settings["protected_services"] else "")
 
 
 def spellings(settings: dict[str, t.Any], tag: str = "") -> str:
     """Which service has a name that differs from others only in case, among those with the tag or among all; leaves $spelled."""
-    # Of two protected names that differ in case only, the later one counts: lower case.
-    protected = {name.lower(): name for name in sorted(settings["protected_services"])}
+    protected = _protected(settings)
     owners = "".join(f' "{label}" "{name}"' for label, name in protected.items())
     tagged = f'.Tags | contains "{tag}"' if tag else "true"
     if protected:
@@ -361,8 +460,9 @@ def spellings(settings: dict[str, t.Any], tag: str = "") -> str:
 
 
 def misspelled(tag: str, settings: dict[str, t.Any]) -> str:
-    """Reports further spellings of a name that are not refused by the claims to host names; reads $claims."""
-    return fill(_MISSPELLED, spelled=spellings(settings), tag=tag, name_check=NAME_CHECK, services=all_services(settings))
+    """Report names that differ from others in case or in look only and were not refused; reads $claims and $alike."""
+    spelled, services = spellings(settings), all_services(settings)
+    return fill(_MISSPELLED, spelled=spelled, tag=tag, name_check=NAME_CHECK, services=services) + _ALIKE
 
 
 def host_owners(tag: str, settings: dict[str, t.Any]) -> str:
@@ -632,6 +732,7 @@ def common_defines(side: str, settings: dict[str, t.Any]) -> str:
             _MESH,
             fill(_SERVERS, max_fails=settings["max_fails"], fail_timeout=settings["fail_timeout"]),
             _remote_defines(side, settings),
+            _looks(side, settings),
         ]
     )
 

@@ -25,6 +25,8 @@ LABELS = {
     "shown-port": ({"SERVICE_0_NAME": "x"}, "refused", "0_name", "neither a port"),
     "shown-reserved": ({"SERVICE_NAME": "Consul"}, "refused", "name", "reserved for the platform"),
     "shown-spelling": ({"SERVICE_NAME": "Billing"}, "refused", "name", "protected service 'billing'"),
+    "shown-look": ({"SERVICE_NAME": "bi11-ing"}, "refused", "name", "looks like the protected service 'billing'"),
+    "shown-script": ({"SERVICE_NAME": "xn--blling-xyf"}, "refused", "name", "other letters than it has"),
     "shown-elder": ({"SERVICE_ID": "shown-id"}, "", "", ""),
     "shown-younger": ({"SERVICE_ID": "shown-id"}, "refused", "id", "already used by container"),
     "shown-foreign": ({"SERVICE_ID": "shown-other"}, "refused", "id", "belongs to a registration of another program"),
@@ -70,7 +72,7 @@ def test_each_line_is_in_the_journal_once_and_in_explain(site: Site) -> None:
         assert reason.replace('"', '\\"') in told[0]
         assert reason in preview
     held = site.services()
-    assert not {"node1:shown-reserved:8081", "node1:shown-spelling:8081"} & set(held)
-    assert (held["shown-id"][1], held["shown-other"][1]) == (18006, 7)
+    assert not {f"node1:shown-{name}:8081" for name in ("reserved", "spelling", "look", "script")} & set(held)
+    assert (held["shown-id"][1], held["shown-other"][1]) == (18008, 7)
     everything = "\n".join([*journal, preview, str(site.agent.ask("GET", "/v1/agent/services"))])
     assert JWT not in everything

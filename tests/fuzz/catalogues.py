@@ -117,6 +117,16 @@ WORDS = (
     "a--b",
     "0",
     "mesh-gateway",
+    # What only looks like others of these.
+    "vveb",
+    "sh0p",
+    "sho-p",
+    "clb",
+    "tIs",
+    "loca1host",
+    "consu1",
+    "c0n-sul",
+    "xn--web-abc",
 )
 PORT_TEXTS = (
     "20001",
@@ -289,6 +299,7 @@ def settings(draw: st.DrawFn) -> Settings:
                 ),
                 Settings(allow_loopback=False),
                 Settings(edge_addresses=EDGES),
+                Settings(protected_services=("consul", "shop", "Web", "db-20002")),
             )
         )
     )

@@ -186,7 +186,8 @@ def kind_of(reason: str) -> str:
     """A reason without the port, the rival and the key in it."""
     reason = re.sub(r"(?s)^meta .* (is not known|is empty and|has an effect with tag)\b", r"meta KEY \1", reason)
     reason = re.sub(r"^(instances disagree about meta \w+|meta KEY is not known)\b.*", r"\1", reason)
-    return re.sub("^port [0-9]+ ", "port N ", re.split(" belongs to service |(?<=spelling of service) ", reason)[0] + " ").strip()
+    reason = re.split(" belongs to service |(?<=[gt] of service) |(?<=protected service) ", reason)[0]
+    return re.sub("^port [0-9]+ ", "port N ", f"{reason} ").strip()
 
 
 def hello(host: str) -> bytes:
@@ -369,6 +370,7 @@ class Rig:
             "max_reports": settings.max_reports,
             "host_names": list(settings.host_names),
             "reserved_host_names": list(settings.reserved_host_names),
+            "protected_services": list(settings.protected_services),
             "proxy_protocol": settings.proxy_protocol,
             "accept_warning": settings.accept_warning,
             "allow_loopback": settings.allow_loopback,

@@ -20,6 +20,9 @@ DOMAIN = "apps.example"
 CLOSED_PORTS = frozenset({22, 53, 8098, 8099, 2375, 2376, 8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600})
 
 BAD_NAME = "the name must be at most 63 letters, digits, hyphens and underscores, with a letter or digit at both ends"
+PUNYCODE = "a name that begins with xn-- is shown with other letters than it has"
+IMPOSTOR = "the name looks like that of protected service"
+LOOKS_LIKE = "the name looks like that of service"
 NO_PORT = "no public port: set meta edge_port, or name the service NAME-PORT"
 UNEXPOSED = "the name is in unexposed_services"
 GATEWAYS = ("ingress-gateway", "mesh-gateway", "terminating-gateway")
@@ -60,6 +63,9 @@ REASONS = {
     "no certificate covers the host name",
     ANOTHER,
     BAD_NAME,
+    IMPOSTOR,
+    LOOKS_LIKE,
+    PUNYCODE,
     NO_PORT,
     NOT_TCP,
     OWN,
@@ -85,6 +91,7 @@ REASONS = {
     "the name",
     "the name is another spelling of service",
     "the host name is in reserved_host_names",
+    "the host name looks like one in reserved_host_names",
     "the host name is not in host_names",
     "the port is in backend_reserved_ports",
     "the port must be from 1 to 65535",
@@ -155,6 +162,7 @@ class Settings(_Short):
     proxy_protocol: bool = False
     canary_share: int = 10
     edge_addresses: tuple[str, ...] = ()
+    protected_services: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,6 +224,30 @@ def good_name(name: str) -> bool:
     """Whether a service name can be one label of a host name."""
     letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
     return 1 <= len(name) <= 63 and set(name) <= set(letters + "-_") and name[0] in letters and name[-1] in letters
+
+
+#: Characters that people take for others, and what all of these have in common.
+_SEEN_AS = {"0": "o", "1": "l", "i": "l", "m": "rn", "w": "vv", "d": "cl"}
+
+
+def in_lower_case(name: str) -> str:
+    """The name as Go writes it in lower case: one character for each."""
+    return "".join("i" if character == "\u0130" else character.lower() for character in name)
+
+
+def seen_as(name: str, separators: str = "") -> str:
+    """What a name looks like, with another sign, or none, in the place of its separators."""
+    common = {**_SEEN_AS, **dict.fromkeys("-_.", separators)}
+    return "".join(common.get(character, character) for character in in_lower_case(name))
+
+
+def looks_reserved(label: str, pattern: str) -> bool:
+    """Whether a label looks like one that a pattern reserves; separators count only in a pattern with a star."""
+    reserved = pattern.partition(".")[0]
+    if "*" not in reserved:
+        return seen_as(label) == seen_as(reserved)
+    # Any number of separators is as good as one.
+    return fnmatch.fnmatchcase(re.sub("-+", "-", seen_as(label, "-")), re.sub("-+", "-", seen_as(reserved, "-")))
 
 
 def nginx_address(text: str, allow_loopback: bool) -> str | None:
@@ -361,10 +393,43 @@ class Oracle:
         if well_formed and (version in upstream.versions or len(upstream.versions) < 8):
             upstream.versions[version] += 1
 
-    @staticmethod
-    def spelled(names: t.Iterable[str]) -> dict[str, str]:
-        """Names that differ in case only have one owner: lower case, else the first in byte order."""
-        owners: dict[str, str] = {}
+    def protected(self, name: str) -> bool:
+        """Whether a name is that of a protected service, in whatever spelling."""
+        return in_lower_case(name) in {other.lower() for other in self.settings.protected_services}
+
+    def looks_protected(self, name: str) -> str:
+        """The protected service that a name looks like and is not."""
+        alike = [other for other in sorted(self.settings.protected_services) if seen_as(other) == seen_as(name)]
+        return alike[0] if alike and not self.protected(name) else ""
+
+    def name_refusal(self, name: str) -> str:
+        """Why no service of this name, which is a good one as such, is exposed."""
+        if name.lower().startswith("xn--"):
+            return PUNYCODE
+        if name.lower() in GATEWAYS:
+            return UNEXPOSED
+        return f"{IMPOSTOR} {self.looks_protected(name)}" if self.looks_protected(name) else ""
+
+    def question_looks(self) -> None:
+        """Warn of names that look like others of the catalogue, unless they are refused on this side."""
+        first: dict[str, str] = {}
+        tagged = self.tagged("http")
+        # Consul's own service is in every catalogue.
+        for name in sorted({"consul", *(instance.service for instance in self.instances)}, key=str.encode):
+            if len(name.encode()) > 63 or self.protected(name):
+                continue
+            if owner := self.looks_protected(name):
+                if name not in tagged:
+                    self.refuse("http", name, f"{LOOKS_LIKE} {owner}")
+                continue
+            other = first.setdefault(seen_as(name), name)
+            if in_lower_case(other) != in_lower_case(name):
+                self.refuse("http", name, f"{LOOKS_LIKE} {shown(other)}")
+
+    def spelled(self, names: t.Iterable[str]) -> dict[str, str]:
+        """Names that differ in case only have one owner: the protected one, lower case, the first in byte order."""
+        owners = {name.lower(): name for name in sorted(self.settings.protected_services)}
+        names = [name for name in names if name.lower() not in owners]
         for name in sorted(names):
             if name == name.lower() or name.lower() not in owners:
                 owners[name.lower()] = name
@@ -379,14 +444,16 @@ class Oracle:
                 self.refuse(side, name, BAD_NAME)
                 continue
             label = name.lower()
-            if label in GATEWAYS:
-                self.refuse(side, name, UNEXPOSED)
+            if refusal := self.name_refusal(name):
+                self.refuse(side, name, refusal)
                 continue
             host = f"{label}.{DOMAIN}"
             if self.settings.host_names and not any(fnmatch.fnmatchcase(host, pattern) for pattern in self.settings.host_names):
                 self.refuse(side, name, "the host name is not in host_names")
             elif any(fnmatch.fnmatchcase(host, pattern) for pattern in self.settings.reserved_host_names):
                 self.refuse(side, name, "the host name is in reserved_host_names")
+            elif any(looks_reserved(label, pattern) for pattern in self.settings.reserved_host_names):
+                self.refuse(side, name, "the host name looks like one in reserved_host_names")
             elif spelled[label] != name:
                 self.refuse(side, name, f"the host name belongs to service {spelled[label]}")
             else:
@@ -400,8 +467,10 @@ class Oracle:
         # Consul's own service is in every catalogue.
         spelled = self.spelled({"consul", *(instance.service for instance in self.instances)})
         for name in sorted({instance.service for instance in self.instances}):
-            if good_name(name) and spelled[name.lower()] != name and (name not in tagged or owners.get(name.lower()) == name):
+            another = good_name(name) and not name.lower().startswith("xn--") and spelled[name.lower()] != name
+            if another and (name not in tagged or owners.get(name.lower()) == name):
                 self.refuse("http", name, f"the name is another spelling of service {spelled[name.lower()]}")
+        self.question_looks()
         for number, (label, name) in enumerate(owners.items()):
             if number >= self.settings.max_services:
                 self.refuse("http", name, "max_services are already served")
@@ -479,8 +548,8 @@ class Oracle:
         for name, instances in self.tagged("tcp").items():
             if not good_name(name):
                 self.refuse("tcp", name, BAD_NAME)
-            elif name.lower() in GATEWAYS:
-                self.refuse("tcp", name, UNEXPOSED)
+            elif refusal := self.name_refusal(name):
+                self.refuse("tcp", name, refusal)
             elif spelled[name.lower()] != name:
                 self.refuse("tcp", name, f"the name belongs to service {spelled[name.lower()]}")
             elif len(tagged) >= self.settings.max_services:

@@ -80,7 +80,11 @@ EVERYTHING = Catalogue(
         instance("db-20008", tags=("tcp",)),
         instance("mesh-gateway", tags=("http", "tls", "tcp"), meta={"edge_port": "20009"}),
         instance("DB-20008", tags=("tcp",), address=NETWORK.address(239, 1)),
-    )
+        instance("c0nsul", tags=("http", "tls", "tcp"), address=NETWORK.address(238, 1), meta={"edge_port": "20010"}),
+        instance("con-sul", tags=()),
+        instance("xn--web-abc", tags=("http", "tls", "tcp"), meta={"edge_port": "20011"}),
+    ),
+    Settings(protected_services=("consul",)),
 )
 
 NAMED: dict[str, Catalogue] = {
@@ -169,6 +173,50 @@ NAMED: dict[str, Catalogue] = {
         (instance("web"), instance("shop"), instance("ui"), instance("Shop-ui", address=NETWORK.address(202, 1))),
         Settings(host_names=(f"shop*.{DOMAIN}", f"ui.{DOMAIN}"), reserved_host_names=(f"*ui.{DOMAIN}",)),
     ),
+    "names that look like protected ones": Catalogue(
+        (
+            *(
+                instance(name, number, tags=("http", "tls", "tcp"), meta={"edge_port": str(20010 + number)})
+                for number, name in enumerate(("shop", "sh0p", "SHO-P", "s-hop", "Web", "web", "vveb", "c0nsul"))
+            ),
+            *(instance(name, tags=("tcp",)) for name in ("db-20002", "clb-20003", "db_20002")),
+            instance("5hop", tags=("http",)),
+            instance("sho_p", tags=()),
+        ),
+        Settings(protected_services=("consul", "shop", "Web", "db-20002")),
+    ),
+    "two protected services that look alike": Catalogue(
+        (
+            instance("shop", tags=("http", "tls")),
+            instance("sh0p", 1, tags=("http", "tls")),
+            instance("s-hop", 2, tags=("http", "tls")),
+        ),
+        Settings(protected_services=("sh0p", "shop")),
+    ),
+    "names that look alike": Catalogue(
+        (
+            *(instance(name, number) for number, name in enumerate(("node1", "nodel", "node-i", "node2", "node11"))),
+            *(instance(name, number, tags=()) for number, name in enumerate(("-node1-", "node.1", "Nodel"), 10)),
+        )
+    ),
+    "names that look like the operator's": Catalogue(
+        tuple(
+            instance(
+                name,
+                tags=("http", "tls", "tcp"),
+                address=NETWORK.address(200 + number, 1),
+                meta={"edge_port": str(20010 + number)},
+            )
+            for number, name in enumerate(("u1", "u-l", "shop_ui", "shop--u1", "shopui", "gu-i", "consul-2"))
+        ),
+        Settings(reserved_host_names=(f"ui.{DOMAIN}", f"*-ui.{DOMAIN}")),
+    ),
+    "letters of other scripts": Catalogue(
+        (
+            instance("xn--shp-8cd", tags=("http", "tls", "tcp")),
+            *(instance(name) for name in ("sh\u043ep", "\u212aey", "key")),
+        )
+    ),
     "those that warn": Catalogue(
         (instance("web", status="warning", weights=(5, 2)), instance("web", 1), instance("web", 2, status="warning", weights=(5, 0))),
         Settings(accept_warning=True),
@@ -249,6 +297,9 @@ SABOTAGE: dict[str, t.Callable[[str], str]] = {
     "a service that is not the edge's takes a port": instead("if not $foreign", "if true"),
     "gateways are services": instead('"mesh-gateway" ', ""),
     "every spelling has the port": instead("(not $why) (ne $owner .Name)", "false"),
+    "what looks protected is served": instead("sprig_set $impostors .Name $other", "sprig_set $guarded $label $other"),
+    "looks are not told": without("{{ $_ := sprig_set $alike .Name $other }}"),
+    "punycode is served": instead('sprig_hasPrefix "xn--"', 'sprig_hasPrefix "never"'),
     "other spellings are not told": instead("and (ne $owner .Name) (or", "and false (or"),
     "weight 0 is no weight": instead('eq . "0"', "false"),
     "weights are forgotten": without("{{- else }}{{ $weight = divide 100 (multiply $weight (parseInt .)) }}"),

@@ -244,3 +244,100 @@ def test_a_protected_name_has_one_spelling_even_without_an_instance(consul: Cons
     nginx.test(http_side.text, tcp_side.text)
     assert http_side.served() == {"billing"} and tcp_side.served() == {"billing", "db-5432"}
     assert tcp_side.line("db-5432")["servers"] == {"192.0.2.1:8006": 100}
+
+
+# -- looks --------------------------------------------------------------------------------------------------------------
+
+IMPOSTORS = {
+    **dict.fromkeys(("bi11ing", "b1lling", "billlng", "bil-ling", "Bil_Ling"), "billing"),
+    "rnail": "mail",
+    "vvard": "ward",
+    "c0nsul": "consul",
+    "clb-5432": "db-5432",
+    "db_5432": "db-5432",
+}
+PROTECTED = {"protected_services": ["consul", "billing", "mail", "ward", "db-5432"]}
+
+
+def looks_like(rendered: Rendered, kind: str) -> set[tuple[str, str]]:
+    """(service, the one that it looks like) of the lines of a kind."""
+    words = "the name looks like that of " + {"skipped": "protected service ", "warning": "service "}[kind]
+    found = [(entry["service"], entry["reason"]) for entry in rendered.report if entry["kind"] == kind]
+    return {(service, reason[len(words) :]) for service, reason in found if reason.startswith(words)}
+
+
+def test_what_looks_like_a_protected_service_is_not_served(consul: Consul, render: Render, nginx: Nginx) -> None:
+    """On no side and at no port, whether the service itself has an instance or not."""
+    inside = "192.0.2.77"
+    for number, name in enumerate(IMPOSTORS):
+        tags = [*EVERY_TAG, "http-internal", "tcp-internal"]
+        consul.register(name, 8000 + number, tags=tags, meta={"edge_port": str(9000 + number)})
+    options: dict[str, t.Any] = {**PROTECTED, "internal": {"listen_addresses": [inside]}}
+    for owned in (False, True):
+        http_side, tcp_side = render("http", **options), render("tcp", **options)
+        nginx.test(*(side.text.replace(f"{inside}:", "127.0.0.1:") for side in (http_side, tcp_side)))
+        assert http_side.served() == tcp_side.served() == ({"billing", "db-5432"} if owned else set())
+        for rendered in (http_side, tcp_side):
+            assert looks_like(rendered, "skipped") == set(IMPOSTORS.items())
+            directives = [line for line in rendered.text.split("\n") if not line.startswith("#")]
+            assert not [line for line in directives if any(name in line for name in IMPOSTORS)]
+        assert not looks_like(http_side, "warning"), "each is refused, which is a line as well"
+        consul.register("billing", 8100, tags=EVERY_TAG, meta={"edge_port": "9100"})
+        consul.register("db-5432", 8101, tags=EVERY_TAG)
+
+
+def test_names_that_look_alike_are_served_and_reported(consul: Consul, render: Render, nginx: Nginx) -> None:
+    """Nothing shows which one is right. What has no tag is reported as well: it has its name in DNS."""
+    names = ["web-1", "web-l", "web2", "node1", "node2", "node11", "db1", "DB-1", "mail", "app", "api"]
+    for number, name in enumerate([*names, "dbl"]):
+        consul.register(name, 8000 + number, tags=["http"] if name != "dbl" else [])
+    consul.register("bi11ing", 8100, tags=[])
+    consul.register("web-1", 8101, tags=["http"])
+    http_side = render("http", **PROTECTED)
+    nginx.test(http_side.text, render("tcp", **PROTECTED).text)
+    assert http_side.served() == set(names)
+    alike = {"web-l": "web-1", "db1": "DB-1", "dbl": "DB-1", "bi11ing": "billing"}
+    assert looks_like(http_side, "warning") == set(alike.items())
+    assert not looks_like(http_side, "skipped")
+
+
+def test_a_protected_service_may_look_like_another(consul: Consul, render: Render) -> None:
+    """The operator wanted both."""
+    consul.register("mail", 8000, tags=EVERY_TAG, meta={"edge_port": "9000"})
+    consul.register("mall", 8001, tags=EVERY_TAG, meta={"edge_port": "9001"})
+    consul.register("rnall", 8002, tags=EVERY_TAG, meta={"edge_port": "9002"})
+    for side in ("http", "tcp"):
+        rendered = render(side, protected_services=["mall", "mail"])
+        assert rendered.served() == {"mail", "mall"}
+        assert looks_like(rendered, "skipped") == {("rnall", "mail")}
+        assert {entry["service"] for entry in rendered.report if entry["kind"] != "served"} == {"rnall"}
+
+
+def test_what_looks_like_a_reserved_host_name_does_not_get_it(consul: Consul, render: Render, nginx: Nginx) -> None:
+    names = ["ui", "u1", "u-l", "team-adrnln", "team_admin", "superadmin", "consul-1", "gui", "status", "statu5"]
+    for number, name in enumerate(names):
+        consul.register(name, 8000 + number, tags=EVERY_TAG, meta={"edge_port": str(9000 + number)})
+    options = {"reserved_host_names": [f"ui.{DOMAIN}", f"*-admin.{DOMAIN}", f"status.{DOMAIN}", f"*-ui.{DOMAIN}"]}
+    http_side, tcp_side = render("http", **options), render("tcp", **options)
+    nginx.test(http_side.text, tcp_side.text)
+    alike = "the host name looks like one in reserved_host_names"
+    for rendered in (http_side, tcp_side):
+        refused = {name for name, reason in rendered.skipped() if reason == alike}
+        assert refused == {"u1", "u-l", "team-adrnln", "team_admin"}
+    assert http_side.served() == {"superadmin", "consul-1", "gui", "statu5"}, "separators count in a pattern"
+    ports = {entry["port"] for entry in tcp_side.report if entry["kind"] == "served" and "host" not in entry}
+    assert ports == set(range(9000, 9010)), "a port needs no host name"
+
+
+def test_letters_of_other_scripts_are_served_nowhere(consul: Consul, render: Render, nginx: Nginx) -> None:
+    """As such, in punycode, or in a tag that only looks like one of the edge."""
+    for number, name in enumerate(["b\u0456lling", "xn--blling-xyf", "XN--Blling-xyf", "bac\u212aup", "\uff57eb"]):
+        consul.register(name, 8000 + number, tags=EVERY_TAG, meta={"edge_port": str(9000 + number)})
+    consul.register("backup", 8010, tags=["htt\u0440", "http\u200b", "t1s", "Tcp"], meta={"edge_port": "9010"})
+    http_side, tcp_side = render("http", **PROTECTED), render("tcp", **PROTECTED)
+    nginx.test(http_side.text, tcp_side.text)
+    script = "a name that begins with xn-- is shown with other letters than it has"
+    for rendered in (http_side, tcp_side):
+        assert not rendered.served()
+        assert {name for name, reason in rendered.skipped() if reason == script} == {"xn--blling-xyf", "XN--Blling-xyf"}
+        assert {name for name, reason in rendered.skipped() if reason != script} == {"b?lling", "bac?up", "?eb"}

@@ -100,9 +100,9 @@ def test_nobody_reads_or_writes_the_key_value_store() -> None:
     secure.said(NODE, "consul", "anonymous token lacks permission 'key:write' on", since)
 
 
-@pytest.mark.parametrize("name", ["consul", "CONSUL", "Billing"])
+@pytest.mark.parametrize("name", ["consul", "CONSUL", "Billing", "c0nsul", "bi11ing", "bil-ling"])
 def test_a_label_does_not_claim_a_reserved_or_protected_name(container: registration.Node, name: str) -> None:
-    """In no spelling: the rights of tokens distinguish upper and lower case, names in DNS do not."""
+    """Nor another spelling of it, which tokens distinguish and DNS does not, nor a name that looks like it."""
     since = secure.clock(NODE)
     container.start("consul", f"-p 8080 --label SERVICE_NAME={name}")
     try:

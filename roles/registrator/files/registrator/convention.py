@@ -24,6 +24,7 @@ from registrator.attributes import (
 from registrator.checks import Check, Target, asked_kinds, health_check, is_warming, label_check, warmup_check
 from registrator.endpoints import Endpoint, effective_facts, endpoints_of, is_published, ports_of
 from registrator.known import question_meta
+from registrator.look import has_punycode, look
 from registrator.meta import meta_of
 from registrator.model import Facts, Outcome, Registration, Settings
 from registrator.secrecy import secret_value, shown
@@ -34,7 +35,8 @@ NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,126}[A-Za-z0-9_])?")
 DNS_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 SERVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,254}")
 # What costs a port its registration, so that its other labels need no word of their own.
-WHOLE_PORT = frozenset([f"name-{what}" for what in ("secret", "characters", "reserved", "spelling", "missing")])
+_NO_NAME = ("secret", "characters", "reserved", "spelling", "look", "punycode", "missing")
+WHOLE_PORT = frozenset(f"name-{what}" for what in _NO_NAME)
 WHOLE_PORT |= {"address-none", "port-not-registered", "label-count"}
 # Each costs the agent some milliseconds, during which all other containers wait.
 MOST_PORTS = 1000
@@ -221,6 +223,10 @@ def _may_be_named(name: str, settings: Settings, notices: Notices) -> bool:
         notices.refuse("name-reserved", "name", text=shown(name))
     elif folded in protected and name not in settings.protected_names:
         notices.refuse("name-spelling", "name", text=shown(name), other=repr(protected[folded]))
+    elif alike := _taken_for(name, settings):
+        notices.refuse("name-look", "name", text=shown(name), other=alike)
+    elif has_punycode(name):
+        notices.refuse("name-punycode", "name", text=shown(name))
     else:
         if not DNS_NAME.fullmatch(name):
             notices.warn("name-dns", "name", text=shown(name))
@@ -228,6 +234,15 @@ def _may_be_named(name: str, settings: Settings, notices: Notices) -> bool:
             notices.warn("name-case", "name", text=shown(name))
         return True
     return False
+
+
+def _taken_for(name: str, settings: Settings) -> str:
+    """Return the reserved or protected name that the name looks like; empty when there is none, or it is protected."""
+    if name in settings.protected_names:
+        return ""
+    kinds = (("reserved name", settings.reserved_names), ("protected service", settings.protected_names))
+    alike = [f"the {kind} {other!r}" for kind, others in kinds for other in others if look(other) == look(name)]
+    return alike[0] if alike else ""
 
 
 def _id(container: _Container, key: tuple[int, str], attributes: Attributes) -> tuple[str, bool]:

@@ -90,7 +90,7 @@ class Settings:
     allow_scripts: bool = False
     environment_meta: bool = True
     tags: tuple[str, ...] = ()
-    # No container may claim these names, and those only in exactly this spelling. Both count in any case of letters.
+    # No container may claim these names, and those only in exactly this spelling. What looks like them is refused.
     reserved_names: tuple[str, ...] = ("consul",)
     protected_names: tuple[str, ...] = ()
     # Meta keys that readers of the catalogue understand, each with the tags of which a service needs one; none: any.

@@ -28,6 +28,8 @@ REASONS = {
     "name-characters": "{text} cannot be a service name: up to 128 letters, digits, '-', '_', '.', and no '-' or '.' at an end",
     "name-reserved": "{text} is reserved for the platform; choose another SERVICE_NAME",
     "name-spelling": "{text} differs from the protected service {other} in case only, which DNS does not distinguish",
+    "name-look": "{text} looks like {other}; choose a SERVICE_NAME that no one can take for it",
+    "name-punycode": "{text} is shown with other letters than it has (xn--); write the name in letters and digits",
     "name-secret": "it looks like a secret ({what}), and everybody can read the catalogue",
     "name-case": "{text} has upper-case letters, which DNS does not distinguish; write it in lower case",
     "name-dns": "{text} cannot be resolved by DNS: letters, digits and '-' only, at most 63",

@@ -228,6 +228,37 @@ def test_protected_names_in_their_own_spelling_only(document: Any) -> None:
     assert outcome(document("published", SERVICE_NAME="\u212a"), protected_names=("k",)).registrations == ()
 
 
+@pytest.mark.parametrize(("name", "reserved", "protected", "taken_for"), [
+    ("rnail", ("consul",), ("mail",), "protected service 'mail'"),
+    ("mall", ("consul",), ("mail",), "protected service 'mail'"),
+    ("con-sul", ("consul",), ("mail",), "reserved name 'consul'"),
+    ("vvard_1", (), ("Ward-1",), "protected service 'Ward-1'"),
+    ("consu1", ("consul",), ("consu1",), ""),
+    ("mall", ("consul",), ("mail", "mall"), ""),
+    ("node2", (), ("node1", "node-11"), ""),
+    ("mail2", (), ("mail",), ""),
+])  # fmt: skip
+def test_no_name_is_taken_for_another(
+    document: Any,
+    name: str,
+    reserved: tuple[str, ...],
+    protected: tuple[str, ...],
+    taken_for: str,
+) -> None:
+    """A protected service may look like another one: the operator wanted both."""
+    found = outcome(document("published", SERVICE_NAME=name), reserved_names=reserved, protected_names=protected)
+    assert [item.kind for item in found.refusals] == (["name-look"] if taken_for else [])
+    assert all(f"{name!r} looks like the {taken_for};" in item.reason for item in found.refusals)
+    assert [item.name for item in found.registrations] == ([] if taken_for else [name])
+
+
+def test_a_letter_of_another_script_is_in_no_name(document: Any) -> None:
+    """A Cyrillic i, wide letters, a letter with an invisible mark, a dotless i, a long s."""
+    for name in ("b\u0456lling", "\uff42illing", "bi\u200blling", "b\u0131lling", "con\u017ful"):
+        found = outcome(document("published", SERVICE_NAME=name), protected_names=("billing",))
+        assert [item.kind for item in found.refusals] == ["name-characters"] and not found.registrations
+
+
 TAGS = [
     (r"a\,b", ["a,b"]), (r"a\\,b", ["a\\,b"]), (r"a\\\,b", ["a\\\\,b"]), (r"a\b,c", ["a\\b", "c"]), ("a,b,", ["a", "b"]),
     (r"/(;\,:-_)/", ["/(;,:-_)/"]), (",,a", ["a"]), ("", []), (r"a\,", ["a,"]),
