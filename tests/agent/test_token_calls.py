@@ -178,6 +178,20 @@ def removes(body: dict[str, str]) -> Measure:
     return does("PUT", "/v1/catalog/deregister", body)
 
 
+def displaces(node: str, service: str) -> Measure:
+    """An instance of another service, whose id differs in case only: the catalogue has one entry for both."""
+    entry = {"ID": f"{service}-1".upper(), "Service": "app", "Port": 84}
+    body = {"Node": node, "Address": "127.0.0.1", "SkipNodeUpdate": True, "Service": entry}
+
+    def call(rig: Rig, token: str) -> bool:
+        rig.ask(token, "PUT", "/v1/catalog/register", body)
+        held = json.loads(rig.ask("management", "GET", f"/v1/catalog/node/{node}").body)["Services"]
+        assert len({f"{service}-1", entry["ID"]} & set(held)) == 1
+        return entry["ID"] in held
+
+    return call
+
+
 def uses_key(method: str) -> Measure:
     """The key that is in use anyway."""
     return lambda rig, token: rig.ask(token, method, "/v1/operator/keyring", {"Key": rig.key}).done
@@ -235,6 +249,7 @@ CALLS: dict[str, Measure] = {
     "enter `consul`": registers(OTHER, "consul"),
     "enter a service on a new node": registers("worker-9", "app", known=False),
     "remove a service of another node": removes({"Node": OTHER, "ServiceID": "web-1"}),
+    "displace a protected service by its id in capitals": displaces(OTHER, "billing"),
     "remove a protected service": removes({"Node": OTHER, "ServiceID": "billing-1"}),
     "remove another node": removes({"Node": OTHER}),
     "put this node into maintenance": does("PUT", "/v1/agent/maintenance?enable=false"),
