@@ -369,8 +369,7 @@ CATALOGUE = (
 )
 
 ALL = (*BASIC, *NODES, *PROCESSES, *MACHINE, *CATALOGUE)
-# Of each kind one, which leaves its limits some room where the machine is busy. Not the power cut of all nodes, which does not
-# always hold: an edge that starts may reach a container that has got the port of another one (docs/faults.md).
+# Of each kind one, which leaves its limits some room where the machine is busy.
 _FURTHER = (
     "edge_lost",
     "network_cut",
@@ -380,7 +379,7 @@ _FURTHER = (
     "memory_registrator",
     "catalogue_wiped",
     "hostile_registrations",
-    "registrator_killed",
+    "power_cycled",
 )
 #: What `make test` has the time for.
 SELECTED = (*BASIC, *(case for case in ALL if case.name in _FURTHER))

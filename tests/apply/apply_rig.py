@@ -92,6 +92,7 @@ class Edge:
             # The services of these tests are here.
             "staged_loopback": True,
             "testing": True,
+            "boot_mark": str(self.root / "boot"),
             **changes,
         }
         self.config.write_text(json.dumps(values))

@@ -874,10 +874,12 @@ def test_services_that_were_never_there_together_are_no_shrink(edge: Edge) -> No
 
 
 def test_an_empty_catalogue_without_report_lines_is_a_shrink(edge: Edge) -> None:
-    edge.stage(edge.http(*[f"s{number}" for number in range(6)], report=False))
-    edge.apply("--strict")
-    edge.stage("")
-    assert edge.apply()["outcome"] == "refused"
+    with socket.create_server(("127.0.0.1", 0)) as instance:
+        text = edge.http(*[f"s{number}" for number in range(6)], report=False)
+        edge.stage(text.replace("127.0.0.1:9;", f"127.0.0.1:{instance.getsockname()[1]};"))
+        edge.apply("--strict")
+        edge.stage("")
+        assert edge.apply()["outcome"] == "refused"
 
 
 def test_rollback_holds_until_resume(serving: Edge) -> None:

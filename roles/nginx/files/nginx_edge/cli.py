@@ -10,7 +10,8 @@ import select
 import sys
 import time
 
-from .engine import Engine, Result
+from . import boot
+from .engine import Engine, Result, log
 from .nginxconf import printable
 from .page import clock
 from .system import Config, Trouble, load_config
@@ -67,6 +68,7 @@ def serve_requests(path: str) -> int:
             except BlockingIOError:
                 pass
         config = load_config(path)
+        _await_catalogue(config)
         result = Engine(config).apply(again=again)
         if result.changed:
             pace.spend(time.monotonic())
@@ -89,6 +91,30 @@ def _wait(poller: select.poll, config: Config, seconds: float | None) -> list[tu
         if requested or (deadline is not None and time.monotonic() >= deadline):
             return requested
         Engine(config).count_limited()
+
+
+def await_boot(path: str) -> int:
+    """Before nginx starts: wait until what the catalogue says since the host started is live.
+
+    Whatever is wrong, nginx starts: with the program broken, its own last good configuration is what there is."""
+    try:
+        config = load_config(path)
+        if boot.wait(lambda: not boot.closed(config), config.boot_wait + 3 * config.timeout):
+            boot.be_late(config)
+            raise Trouble("platform", "nginx-edge-apply has made nothing live since the host started; see journalctl -u nginx-edge-apply")
+    except (Trouble, OSError) as error:
+        print(f"<3>nginx-edge: nginx starts with what was served before: {error}", file=sys.stderr)
+    return 0
+
+
+def _await_catalogue(config: Config) -> None:
+    """After a start of the host, wait until there is something to go by."""
+    if boot.wait(lambda: not boot.waiting(config), config.boot_wait):
+        log(
+            "failed",
+            f"nothing has been rendered for {config.boot_wait:g} s since the host started: only instances at ports of their own are served; "
+            "see systemctl status consul-template consul",
+        )
 
 
 def as_json(result: Result) -> str:
@@ -124,13 +150,17 @@ def _for_people(argv: list[str]) -> int:
     what.add_argument("--resume", action="store_true", help="end the hold of --rollback and apply what is staged")
     what.add_argument("--diff", nargs="*", metavar="GENERATION", help="show what changed between two generations (default: the last two)")
     what.add_argument("--service", action="store_true", help="answer the requests of the socket (for systemd)")
+    what.add_argument("--await-boot", action="store_true", help="wait until nginx may start after a start of the host (for systemd)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--config", default=CONFIG, metavar="FILE", help="default: %(default)s")
     options = parser.parse_args(argv)
     try:
         if options.service:
             return serve_requests(options.config)
-        engine = Engine(load_config(options.config))
+        if options.await_boot:
+            return await_boot(options.config)
+        config = load_config(options.config)
+        engine = Engine(config)
         if options.status:
             return _status(engine, options.json)
         if options.diff is not None:
@@ -140,10 +170,9 @@ def _for_people(argv: list[str]) -> int:
             result = engine.check()
         elif options.rollback is not None:
             result = engine.rollback(options.rollback or None)
-        elif options.resume:
-            result = engine.resume()
         else:
-            result = engine.apply(options.confirm_shrink)
+            _await_catalogue(config)
+            result = engine.resume() if options.resume else engine.apply(options.confirm_shrink)
     except (Trouble, OSError) as error:
         result = Result("failed", str(error), None, False, getattr(error, "blame", "host"))
     print(as_json(result) if options.json else f"{result.outcome}: {result.message}")
@@ -188,6 +217,9 @@ def _status(engine: Engine, json_wanted: bool) -> int:
     ]
     lines += [f"certificate {name} ends {_day(end)}" for name, end in document["certificates"].items()]
     lines += [f"FORMER      {sentence}" for sentence in document["former_certificates"]]
+    if document["starting"]:
+        served = "only instances at ports of their own are served" if document["serving"] else "nginx waits for that"
+        lines.append(f"STARTING    nothing has been rendered since the host started, and {served}; see systemctl status consul-template")
     if document["hold"]:
         lines.append(f"HELD        since the rollback from {document['hold'].get('from')}; end it with nginx-edge-apply --resume")
     if document["refused"]:

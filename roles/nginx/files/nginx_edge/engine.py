@@ -11,9 +11,10 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from . import former, logins
+from . import boot, former, logins
 from . import state as states
 from .allowed import objections
+from .answering import answering
 from .check import check_tree
 from .difference import unified
 from .foreign import Foreign, names, no_address, passes_to, refused, scan, text_of, with_port
@@ -21,7 +22,7 @@ from .limited import Counted, logs_of
 from .nginxconf import ConfigError, Document, LeftOut, Listener, certificates, clash, listeners, parse_listen, too_many, worker_connections
 from .page import page
 from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, STAGED_HTTP, STAGED_STREAM, Rendered, Source, Wanted, management, render
-from .report import as_lines, dropped_too_many, served
+from .report import as_lines, backends, dropped_too_many, served
 from .system import (
     Config,
     Lock,
@@ -29,6 +30,7 @@ from .system import (
     Trouble,
     has_address,
     own_addresses,
+    ports_given_anew,
     read_staged,
     read_text,
     refuse_links,
@@ -41,7 +43,9 @@ from .system import (
 
 FAILED_KEPT = 5
 # A loss is complete when nothing has come for so long, or at the latest after so long.
-SETTLE_SECONDS, SETTLE_LONGEST_SECONDS = 0.25, 2.0
+SETTLE_SECONDS = (0.25, 2.0)
+# So is what the nodes tell of themselves when they have found a leader after a power cut.
+BOOT_SETTLE_SECONDS = (2.0, 10.0)
 SEVERITY = {"applied": 6, "unchanged": 6, "repaired": 5, "rolled_back": 5, "held": 5, "refused": 4, "failed": 3}
 
 
@@ -80,6 +84,12 @@ class Engine:
         self.asked_names: dict[str, bool | None] = {}
         # Host names for which an upstream of the edge's is no help.
         self.no_upstreams: set[str] = set()
+        # Whether this run is the first one since the host started that has something new to go by.
+        self.booting = False
+        # Whether there is nothing new to go by, and nobody waits for it any more.
+        self.late = False
+        # What the catalogue names no more and answers no more either.
+        self.ended: set[str] = set()
 
     # -- small parts ------------------------------------------------------------------------------------------------------
 
@@ -246,6 +256,7 @@ class Engine:
         fixed = (
             *(generation, config.state_dir, config.status_port, config.places, config.status_address),
             *(self.foreign_upstreams(), own_addresses(), config.status_host_names),
+            ports_given_anew() if self.late else range(0),
         )
         complete = render(wanted, {}, *fixed)
         missing = self.nginx.unusable(complete.listeners, master)
@@ -359,6 +370,7 @@ class Engine:
             except ProcessLookupError:
                 master = 0
         if not master:
+            self.let_nginx_start()
             trouble = self.nginx.start()
             if trouble:
                 unusable = self.nginx.unusable(sockets, 0)
@@ -366,6 +378,10 @@ class Engine:
                 return f"nginx does not start: {held or ' '.join(trouble.split())[-400:]}"
         self.step("signalled")
         return self.nginx.wait_for(generation, sockets, workers - good_workers, deadline)
+
+    def let_nginx_start(self) -> None:
+        """After a start of the host, nginx waits until there is a tree for it."""
+        (boot.end if self.booting else boot.be_late)(self.config)
 
     def ensure(self, generation: str) -> tuple[bool, bool, str]:
         """Let nginx serve a generation that is already linked: (serves it, something was done, what is wrong)."""
@@ -383,7 +399,12 @@ class Engine:
         pending = state["pending"]
         if pending is not None:
             target, before = pending["to"], pending.get("from")
-            if linked == target and self.complete(target):
+            if (self.booting or self.late) and self.complete(before):
+                # Nothing of before is served only to verify it.
+                swap_link(self.config.live, f"trees/{before}")
+                remove_tree(self.tree(target))
+                done.append(f"generation {target} of a run that the start of the host ended was taken back")
+            elif linked == target and self.complete(target):
                 trouble = self.serve(target, self.sockets_of(target))
                 if not trouble:
                     self.commit(target, str(pending.get("note", "")), set(pending.get("services") or []))
@@ -496,6 +517,8 @@ class Engine:
 
     def _apply(self, started: float, confirm_shrink: bool, again: bool) -> Result:
         self.load()
+        self.booting = boot.begun(self.config) and boot.rendered(self.config)
+        self.late = boot.begun(self.config) and not self.booting
         recovered: list[str] = []
         try:
             recovered = self.recover()
@@ -514,6 +537,7 @@ class Engine:
             note = "; ".join(recovered)
             outcome = "repaired" if result.outcome == "unchanged" else result.outcome
             result = result._replace(outcome=outcome, message=f"{note}; {result.message}", changed=True)
+        self.let_nginx_start()
         result = self.finish(started, result, again)
         self.forget_former_keys()
         return result
@@ -583,7 +607,10 @@ class Engine:
                 return Result("failed", why, live, serving, "host", did)
             message = f"changes are held after a rollback to {state['hold'].get('to')}"
             return Result("held", f"{message}; nginx-edge-apply --resume ends it{note}", live, serving, "", did)
-        now = self.served_now()
+        if self.booting:
+            # What was served before the start of the host may have ended with it: nothing is missed.
+            state["seen"] = {}
+        now = set() if self.booting else self.served_now()
         wanted, services = self.settled(now, confirm_shrink)
         # Rendered for the comparison only where nothing else was staged: most runs have a change to make.
         if live is not None and self.on_disk(live, {STAGED_HTTP: wanted.source.http, STAGED_STREAM: wanted.source.stream}):
@@ -610,19 +637,34 @@ class Engine:
         """What is staged, and its services. A loss is told to its end first, so that the guard sees the whole of it.
 
         consul-template hands on each answer of Consul as it comes, and a catalogue that melts away would arrive in pieces that are each small enough.
-        Nobody waits for a service to be gone; what is new or changed without a loss is never kept waiting."""
-        deadline = time.monotonic() + SETTLE_LONGEST_SECONDS
+        What has really ended is let go at once, and what is new or changed without a loss is never kept waiting."""
+        pause, longest = BOOT_SETTLE_SECONDS if self.booting else SETTLE_SECONDS
+        deadline = time.monotonic() + longest
         source = self.source()
         while True:
             wanted = self.parse(source)
             services = served("http", source.http) | served("tcp", source.stream)
-            nothing_lost = confirmed or len(now) < self.config.shrink_min_services or now <= services
-            if nothing_lost or time.monotonic() >= deadline:
+            nothing_lost = confirmed or len(now) < self.config.shrink_min_services or not self.still_answering(now - services)
+            if (nothing_lost and not self.booting) or time.monotonic() >= deadline:
                 return wanted, services
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(pause)
             source, before = self.source(), source
             if source == before:
                 return wanted, services
+
+    def still_answering(self, lost: set[str]) -> set[str]:
+        """Those of the services that the catalogue names no more of which an instance answers, or may answer.
+
+        What has ended in this run stays so: who answers at the same port later is another one."""
+        asked = lost - self.ended
+        if not asked:
+            return set()
+        live, known = self.state["live"], {}
+        for side, name in (("http", STAGED_HTTP), ("tcp", STAGED_STREAM)):
+            known.update(backends(side, read_text(f"{self.tree(live)}/{name}") or ""))
+        there = answering(place for name in asked for place in known.get(name, ()))
+        self.ended |= {name for name in asked if known.get(name) and not known[name] & there}
+        return asked - self.ended
 
     def _make_live(self, wanted: Wanted, services: set[str], live: str | None) -> Result:
         """Build, test, swap, verify."""
@@ -731,12 +773,15 @@ class Engine:
         return True
 
     def guard(self, now: set[str], services: set[str], confirmed: bool) -> None:
-        """Refuse to lose most services at once."""
+        """Refuse to lose most services at once. What has ended is no loss: to hold it would help nobody."""
         config, state = self.config, self.state
         before: set[str] = set()
         gone: list[str] = []
+        ended = self.ended - services
+        state["seen"] = {name: span for name, span in state["seen"].items() if name not in ended}
         # A change that takes nothing away is none of the guard's business, whatever left before it and was let go then.
         for moment in states.moments(state, now, time.time(), config.shrink_window) if now - services else ():
+            moment -= ended
             lost = dropped_too_many(moment, services, config.shrink_limit_percent, config.shrink_min_services)
             if len(lost) > len(gone):
                 before, gone = moment, lost
@@ -882,6 +927,7 @@ class Engine:
         document = states.status(self.state, self.report_of(live), serving)
         log = logins.log_of(read_text(f"{self.tree(live)}/{EDGE_HTTP}") or "") if live else ""
         now = {"generation": live, "answered": answered, "failed": self.failed(), "logins": logins.recent(log), "limited": self.limited().document()}
+        now["starting"] = boot.begun(self.config)
         return {**document, **now, "former_certificates": self.former_certificates()}
 
     def former_certificates(self) -> list[str]:

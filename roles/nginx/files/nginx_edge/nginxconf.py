@@ -356,11 +356,28 @@ def upstreams(document: Document) -> set[str]:
 _PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 
 
-def _place(server: Directive) -> tuple[str, int] | None:
-    """Return address and port of a server of an upstream; nothing for a unix socket or a name."""
+class Place(NamedTuple):
+    """Where an instance answers."""
+
+    address: str
+    port: int
+
+
+def _place(server: Directive) -> Place | None:
+    """Return the place of a server of an upstream; nothing for a unix socket or a name."""
     match = _PLACE.fullmatch(server.args[0]) if server.name == "server" and server.args else None
     address = normal_ip(match.group(1) or match.group(2)) if match else None
-    return (address, int(match.group(3))) if match and address else None
+    return Place(address, int(match.group(3))) if match and address else None
+
+
+def places(document: Document) -> dict[str, set[Place]]:
+    """Return the places of each upstream, none for one with a server whose place is not known."""
+    found: dict[str, set[Place]] = {}
+    for directive in document.directives:
+        if directive.name == "upstream" and directive.args:
+            of_servers = [_place(server) for server in directive.block or [] if server.name == "server"]
+            found[directive.args[0]] = {place for place in of_servers if place} if all(of_servers) else set()
+    return found
 
 
 def without_places(document: Document, refused: Callable[[str, int], bool]) -> tuple[str, dict[str, list[str]], set[str]]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .certificate import expiry
@@ -26,7 +26,7 @@ from .nginxconf import (
     without_upstreams,
 )
 from .page import POLICY
-from .report import as_lines, build_report
+from .report import TakenOut, as_lines, build_report
 
 STATUS = """\
 # Written by nginx-edge-apply: which generation the answering worker has, and how the edge is. Nothing here can change anything.
@@ -155,29 +155,41 @@ class Rendered(NamedTuple):
     unresolved: dict[str, str]
 
 
-def _without_itself(
-    documents: dict[str, Document],
-    left_out: dict[str, list[LeftOut]],
-    needed: set[Listener],
-    addresses: frozenset[str],
-) -> dict[str, dict[str, list[str]]]:
-    """Take the instances out that are this edge itself: one request would come back until all connections are used up.
+ITSELF = TakenOut("is this edge itself", "every instance is this edge itself")
+# Docker gives a container that publishes its ports without a number other ones at each start.
+GIVEN_ANEW = TakenOut(
+    "may be another one's since the host started, because Docker gives such ports anew at each start",
+    "nothing has been rendered since the host started, and Docker gives the ports of its instances anew at each start",
+)
+
+
+def _is_this_edge(sockets: set[Listener], addresses: frozenset[str]) -> Callable[[str, int], bool]:
+    """Return what tells the instances that are this edge: one request would come back until all connections are used up.
 
     Whoever registers an instance may know an address of the host that the description of the edge does not have."""
-    sockets = needed | {socket for document in documents.values() for socket in listeners(document)}
 
     def is_this_edge(address: str, port: int) -> bool:
         own = address in addresses or address.startswith("127.")
         wildcard = WILDCARDS[":" in address]
         return own and not sockets.isdisjoint((Listener("tcp", address, port), Listener("tcp", wildcard, port)))
 
+    return is_this_edge
+
+
+def _take_out(
+    documents: dict[str, Document],
+    left_out: dict[str, list[LeftOut]],
+    refused: Callable[[str, int], bool],
+    why: TakenOut,
+) -> dict[str, dict[str, list[str]]]:
+    """Take instances out, and the services that have no other one; return them by side and upstream."""
     found = {}
     for side, document in documents.items():
-        text, found[side], emptied = without_places(document, is_this_edge)
+        text, found[side], emptied = without_places(document, refused)
         if found[side]:
             documents[side] = Document(text)
         if emptied:
-            text, lost = without_upstreams(documents[side], dict.fromkeys(emptied, "every instance is this edge itself"))
+            text, lost = without_upstreams(documents[side], dict.fromkeys(emptied, why.all))
             documents[side] = Document(text)
             left_out[side] = [*left_out.get(side, []), *lost]
     return found
@@ -215,9 +227,12 @@ def render(
     foreign: Foreign = NOTHING,
     own_addresses: frozenset[str] = frozenset(),
     status_names: Sequence[str] = (),
+    given_anew: range = range(0),
 ) -> Rendered:
     """The tree of a generation, without the servers whose socket can't be had (by side; the status server's own is "status"), and with what the
-    operator's own files need of it. Certificates are part of it: they change and go back with it."""
+    operator's own files need of it. Certificates are part of it: they change and go back with it.
+
+    ``given_anew``: ports of which nobody knows whose they are now."""
     tree = f"{state_dir}/trees/{generation}"
     source = wanted.source
     documents, left_out = {"http": wanted.http, "tcp": wanted.stream}, {}
@@ -226,7 +241,11 @@ def render(
             text, left_out[side] = without_listeners(document, unusable[side])
             documents[side] = Document(text)
     status = management(status_port, status_address)[1]
-    looped = _without_itself(documents, left_out, wanted.needed(status_port) | ({status} if status else set()), own_addresses)
+    listening = {socket for document in documents.values() for socket in listeners(document)}
+    listening |= wanted.needed(status_port) | ({status} if status else set())
+    taken_out = [(_take_out(documents, left_out, _is_this_edge(listening, own_addresses), ITSELF), ITSELF)]
+    if given_anew:
+        taken_out.append((_take_out(documents, left_out, lambda _, port: port in given_anew, GIVEN_ANEW), GIVEN_ANEW))
     taken = {
         name: f"the operator's own {foreign.defined[name]} has an upstream {name}; give it another name"
         for name in upstreams(documents["http"]) & foreign.defined.keys()
@@ -244,7 +263,7 @@ def render(
         left_out.setdefault("http", []).append(LeftOut("status page", socket, unusable["status"][socket], (), ""))
         place, socket = "", None
     listen = "\n".join(f"    listen {one} default_server;" for one in (f"127.0.0.1:{status_port}", place) if one)
-    report = build_report(generation, {"http": source.http, "tcp": source.stream}, left_out, looped)
+    report = build_report(generation, {"http": source.http, "tcp": source.stream}, left_out, taken_out)
     report["warnings"] += _warnings(foreign, not_served, kept_off)
     report["certificates"] = {name[: -len(".pem")]: expiry(text) for name, text in used.items()}
     files = {

@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from .nginxconf import Document, LeftOut
+from .nginxconf import Document, LeftOut, Place, places
 from .recent import Recent
 
 _LINE = re.compile(r"^[ \t]*#!(.*)$", re.MULTILINE)
@@ -59,6 +60,18 @@ def served(side: str, text: str) -> set[str]:
     return {f"{side}/{name}" for name in names}
 
 
+def backends(side: str, text: str) -> dict[str, set[Place]]:
+    """Return the places of each service that a file serves, as ``side/name``; none where they are not known."""
+    known = places(Document(text))
+    # Without report lines, a service is called what its upstream is called.
+    found = {name: set(known.get(name.partition("/")[2], ())) for name in served(side, text)}
+    for entry in report_lines(text):
+        if entry["kind"] == "served":
+            upstream = str(entry.get("upstream"))
+            found[f"{side}/{entry.get('service')}"] |= known.get(upstream, set()) | known.get(f"{upstream}.canary", set())
+    return found
+
+
 def _lost(side: str, entry: dict[str, Any], left_out: list[LeftOut]) -> LeftOut | None:
     """The server block that a served service lost."""
     for one in left_out:
@@ -73,38 +86,47 @@ def _lost(side: str, entry: dict[str, Any], left_out: list[LeftOut]) -> LeftOut 
     return None
 
 
-def _without_itself(entry: dict[str, Any], looped: dict[str, list[str]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return a served service without the instances that are the edge itself, and these as skipped."""
+class TakenOut(NamedTuple):
+    """Why instances were taken out: what is said about one, and about a service that has lost all of them."""
+
+    one: str
+    all: str
+
+
+def _without_some(entry: dict[str, Any], by_upstream: dict[str, list[str]], why: TakenOut) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a served service without the instances that were taken out, and these as skipped."""
     upstream = str(entry.get("upstream"))
     skipped, changed = [], dict(entry)
     for name, key, count in ((upstream, "servers", "instances"), (f"{upstream}.canary", "canary_servers", "canaries")):
         servers = entry.get(key) if isinstance(entry.get(key), dict) else {}
-        gone = [place for place in looped.get(name, []) if key == "servers" or place in servers]
+        gone = [place for place in by_upstream.get(name, []) if key == "servers" or place in servers]
         if gone:
             changed[key] = {place: weight for place, weight in servers.items() if place not in gone}
             changed[count] = entry.get(count, 0) - len(gone)
             skipped += gone
     kept = {key: entry[key] for key in ("side", "scope", "service") if key in entry}
-    return changed, [{"kind": "skipped", **kept, "reason": f"instance {place} is this edge itself"} for place in dict.fromkeys(skipped)]
+    return changed, [{"kind": "skipped", **kept, "reason": f"instance {place} {why.one}"} for place in dict.fromkeys(skipped)]
 
 
 def build_report(
     generation: str,
     texts: dict[str, str],
     left_out: dict[str, list[LeftOut]],
-    looped: dict[str, dict[str, list[str]]] | None = None,
+    taken_out: Sequence[tuple[dict[str, dict[str, list[str]]], TakenOut]] = (),
 ) -> dict[str, Any]:
-    """The machine-readable report beside a configuration. Holds nothing that changes when nothing changed."""
+    """The machine-readable report beside a configuration. Holds nothing that changes when nothing changed.
+
+    ``taken_out``: places by side and upstream, with the reason."""
     kinds: dict[str, list[dict[str, Any]]] = {"served": [], "skipped": [], "warnings": [], "malformed": [], "other": []}
     for side, text in texts.items():
         gone = left_out.get(side, [])
-        loops = (looped or {}).get(side, {})
         told: set[LeftOut] = set()
         for shared in report_lines(text):
             entry = {"side": side, **shared}
-            if loops and entry["kind"] == "served":
-                entry, itself = _without_itself(entry, loops)
-                kinds["skipped"] += itself
+            for by_side, why in taken_out if entry["kind"] == "served" else ():
+                if by_side.get(side):
+                    entry, some = _without_some(entry, by_side[side], why)
+                    kinds["skipped"] += some
             lost = _lost(side, entry, gone) if gone and entry["kind"] == "served" else None
             if lost:
                 told.add(lost)

@@ -50,6 +50,9 @@ class Config(NamedTuple):
     max_staged_bytes: int = 32 * 1024 * 1024
     retry: float = 30
     staged_loopback: bool = False
+    # There, and empty, from the start of the host on; see boot.py.
+    boot_mark: str = "/run/nginx-edge/boot"
+    boot_wait: float = 60
     # How long what the limits refuse is not seen.
     watch: float = 10
     testing: bool = False
@@ -241,6 +244,14 @@ def own_addresses() -> frozenset[str]:
         digits = line[:32]
         found.add(normal_ip(":".join(digits[at : at + 4] for at in range(0, 32, 4))))
     return frozenset(address for address in found if address)
+
+
+def ports_given_anew() -> range:
+    """Return the ports from which Docker takes those of containers that ask for none; ``ip(7)``, ip_local_port_range.
+
+    All above, because the other hosts' range may end elsewhere."""
+    first = (read_text("/proc/sys/net/ipv4/ip_local_port_range") or "").split()[:1]
+    return range(int(first[0]) if first and first[0].isdigit() else 32768, 65536)
 
 
 def has_address(name: str, timeout: float = 2.0) -> bool | None:

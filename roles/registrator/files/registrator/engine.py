@@ -32,6 +32,9 @@ BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 IDLE_SECONDS = 10.0
 
+# How long Docker's start waits at most, after a start of the host, for what ran before to leave the catalogue.
+READY_LATEST_SECONDS = 20.0
+
 
 class Engine:
     """Owns the connections and the loop."""
@@ -53,6 +56,9 @@ class Engine:
         self._written: dict[str, Any] = {}
         self._next_full = 0.0
         self._last_sync = 0.0
+        # Nobody has been told yet that the engine is ready; from when on it is told in any case.
+        self._ready_latest: float | None = None
+        self._cleared = False
         self._threads: list[threading.Thread] = []
 
     # -- changing Consul -----------------------------------------------------------------------------------------------
@@ -175,6 +181,7 @@ class Engine:
             outdated = self._outdated(desired) if full else ()
             todo = plan(desired, self.actual, self.config.hostname, adopt, observer.vouched(), outdated)
             complete = self.apply(todo, self.actual)
+            self._cleared = not any(service_id in self.actual.services for service_id in todo.deregister)
             self._recovered("consul")
         except (ConsulDown, ConsulRefused, ValueError) as error:
             # What the agent holds now is not known any more.
@@ -449,11 +456,12 @@ class Engine:
         except OSError as error:
             log("error", "control-off", reason=str(error))
         self.start_threads()
-        notify("READY=1")
+        self._ready_latest = time.monotonic() + READY_LATEST_SECONDS
         log("info", "started", hostname=self.config.hostname, address=self.config.address, consul=self.config.consul_url)
         pause = min(IDLE_SECONDS, watchdog_seconds() or IDLE_SECONDS)
         while not self.stopping.is_set():
             self.beat()
+            self._say_ready()
             if not (self.observer.inspector.is_alive() and all(thread.is_alive() for thread in self._threads)):
                 log("error", "thread-died")
                 return 1
@@ -473,8 +481,20 @@ class Engine:
         notify("STOPPING=1")
         return 0
 
+    def _say_ready(self) -> None:
+        """Tell systemd, which starts Docker then: its containers get ports that what ran before may have had."""
+        if self._ready_latest is None or not (self._cleared or time.monotonic() >= self._ready_latest):
+            return
+        if not self._cleared:
+            down = "; ".join(self._down.values()) or "see the lines before"
+            log("error", "not-cleared", seconds=f"{READY_LATEST_SECONDS:g}", reason=f"what ran before may still be in the catalogue: {down}")
+        self._ready_latest = None
+        notify("READY=1")
+
     def _wait(self, pause: float) -> list[Item]:
         """Wait for a reason to look again, and return all that arrived meanwhile."""
         self.observer.ask_due()
         due = min(self._next_full, self.observer.next_due()) - time.monotonic()
+        if self._ready_latest is not None:
+            due = min(due, self._ready_latest - time.monotonic())
         return self.inbox.wait(min(pause, due, self.world.next_change() - time.time()))

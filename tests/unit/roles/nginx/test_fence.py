@@ -20,8 +20,11 @@ def settings(unit: str) -> dict[str, list[str]]:
     """Return the settings of a unit's template, each with its values in their order."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
     environment.filters["comment"] = lambda text: f"# {text}"
-    values: dict[str, t.Any] = {**yaml.safe_load((ROLE / "vars" / "main.yml").read_text()), "ansible_managed": "x"}
-    text = environment.from_string((ROLE / "templates" / f"{unit}.j2").read_text()).render(**values, nginx_writable_paths=PATHS)
+    values: dict[str, t.Any] = {"ansible_managed": "x"}
+    for kind in ("defaults", "vars"):
+        values |= yaml.safe_load((ROLE / kind / "main.yml").read_text())
+    values["nginx_writable_paths"] = PATHS
+    text = environment.from_string((ROLE / "templates" / f"{unit}.j2").read_text()).render(**values)
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, sign, value = line.partition("=")

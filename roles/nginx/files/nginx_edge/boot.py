@@ -1,0 +1,71 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""After a start of the host, serve nothing of before until the catalogue has been rendered anew.
+
+While the host was away, or when it lost its power together with others, containers got other ports, and those of
+before may belong to other services. systemd-tmpfiles removes what was staged and makes a mark at a start of the host,
+and only then. While the mark is there and empty, nginx waits for its start. When nothing has been rendered for too
+long, because Consul is away, instances at ports of their own are still where they were, and are served: then the mark
+says so, and stays until something is rendered.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from .render import STAGED_HTTP, STAGED_STREAM
+from .system import Config, read_text, replace_file
+
+_LATE = "nothing has been rendered, and nginx has started without\n"
+_LOOK_SECONDS = 0.05
+
+
+def begun(config: Config) -> bool:
+    """Return whether nothing has been applied that was rendered since the host started."""
+    return os.path.exists(config.boot_mark)
+
+
+def _before(config: Config) -> set[str]:
+    """Return the names of the staged files of which something was served before."""
+    sides = (("http.conf", STAGED_HTTP), ("stream.conf", STAGED_STREAM))
+    return {name for name, kept in sides if read_text(f"{config.live}/{kept}")}
+
+
+def rendered(config: Config) -> bool:
+    """Return whether all that was served before has been rendered since the host started."""
+    return all(os.path.lexists(f"{config.state_dir}/staging/{name}") for name in _before(config))
+
+
+def closed(config: Config) -> bool:
+    """Return whether nginx waits for its start."""
+    return read_text(config.boot_mark) == ""
+
+
+def waiting(config: Config) -> bool:
+    """Return whether what would let nginx start has not been rendered yet."""
+    return closed(config) and not rendered(config)
+
+
+def end(config: Config) -> None:
+    """Take the mark away: from here on, the edge is what the catalogue says."""
+    if begun(config):
+        os.unlink(config.boot_mark)
+
+
+def be_late(config: Config) -> None:
+    """Let nginx start without anything new."""
+    if closed(config):
+        replace_file(config.boot_mark, _LATE, sync=False)
+
+
+def wait(over: Callable[[], bool], seconds: float) -> bool:
+    """Wait until it is over; return whether the time was."""
+    deadline = time.monotonic() + seconds
+    while not over():
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(_LOOK_SECONDS)
+    return False

@@ -1,0 +1,96 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine at a start of the host: systemd starts Docker when it hears that the engine is ready."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+from edge_rig import Consul, poll, tool
+from test_engine import FILES, Site
+
+sys.path.insert(0, str(FILES))
+
+from registrator.model import MARK
+
+
+class Booting(Site):
+    """A host whose Docker has not been started yet, with a catalogue of before."""
+
+    def __init__(self, agent: Consul, directory: Path, **settings: t.Any) -> None:
+        super().__init__(agent, directory, **settings)
+        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.systemd.bind(str(directory / "notify"))
+        self.systemd.setblocking(False)
+        self.said = ""
+
+    def _environment(self) -> dict[str, str]:
+        return {**super()._environment(), "NOTIFY_SOCKET": str(self.directory / "notify")}
+
+    def is_ready(self) -> bool:
+        """Whether systemd has heard that the engine is ready."""
+        try:
+            while True:
+                self.said += self.systemd.recv(4096).decode() + "\n"
+        except BlockingIOError:
+            return "READY=1" in self.said
+
+    def close(self) -> None:
+        super().close()
+        self.systemd.close()
+
+
+@pytest.fixture(name="agent", scope="module")
+def fixture_agent(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Consul]:
+    agent = Consul(tool("consul", "CONSUL_BIN"), tmp_path_factory.mktemp("agent"))
+    yield agent
+    agent.stop()
+
+
+@pytest.fixture(name="host")
+def fixture_host(agent: Consul, tmp_path: Path) -> t.Iterator[Booting]:
+    host = Booting(agent, tmp_path, docker_socket=str(tmp_path / "not-there.sock"))
+    for number in range(10):
+        service: dict[str, t.Any] = {"ID": f"node1:web{number}:8081", "Name": f"web{number}", "Address": "192.0.2.10", "Port": 32768 + number}
+        service["Meta"] = {MARK: "node1"}
+        agent.ask("PUT", "/v1/agent/service/register", service)
+    try:
+        yield host
+    finally:
+        host.close()
+
+
+def test_docker_starts_when_what_ran_before_has_left_the_catalogue(host: Booting) -> None:
+    host.launch()
+    poll("the engine is ready", host.is_ready)
+    assert host.services() == {} and host.agent.ask("GET", "/v1/catalog/services") == {"consul": []}
+    assert "not-cleared" not in host.log.read_text()
+
+
+def test_docker_waits_for_an_agent_that_does_not_answer(host: Booting) -> None:
+    host.agent.process.send_signal(signal.SIGSTOP)
+    try:
+        host.launch()
+        poll("the engine has asked", lambda: "consul" in host.status().get("down", {}))
+        assert not host.is_ready()
+    finally:
+        host.agent.process.send_signal(signal.SIGCONT)
+    poll("the engine is ready", host.is_ready, 30)
+    assert host.services() == {}
+
+
+def test_docker_starts_without_consul_in_the_end(agent: Consul, tmp_path: Path) -> None:
+    """Containers are worth more than their names."""
+    host = Booting(agent, tmp_path, consul_url="http://127.0.0.1:9")
+    try:
+        host.launch()
+        poll("the engine is ready", host.is_ready, 40)
+        assert "event=not-cleared seconds=20" in host.log.read_text()
+    finally:
+        host.close()

@@ -1,0 +1,194 @@
+# Copyright: Contributors to the trinode.platform project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An edge whose host has started: nothing of before is served until the catalogue has been rendered anew."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from apply_rig import Edge, wait_until
+
+# Docker gives a container that asks for no port one from here on.
+ANEW = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+BEFORE = tuple(f"s{number}" for number in range(10))
+
+
+@pytest.fixture
+def started(edge: Edge) -> Edge:
+    """An edge with ten services of each side's file, after a start of its host, as systemd-tmpfiles leaves it."""
+    edge.stage(edge.http(*BEFORE), edge.stream())
+    assert edge.apply("--strict")["outcome"] == "applied"
+    power_cut(edge)
+    return edge
+
+
+def power_cut(edge: Edge) -> None:
+    edge.stop()
+    for name in ("http.conf", "stream.conf"):
+        (edge.state / "staging" / name).unlink()
+    (edge.root / "boot").touch()
+
+
+def requested(edge: Edge) -> subprocess.CompletedProcess[str]:
+    """A request by another program, which nobody waits for."""
+    done = edge.run("--service")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_nothing_is_served_until_both_sides_are_rendered(started: Edge) -> None:
+    gate, service = started.start("--await-boot"), started.start("--service")
+    started.stage(http=started.http("s1"))
+    document = started.status()
+    assert document["starting"] and document["generation"] == "000001" and not document["serving"]
+    assert "nginx waits for that" in started.run("--status").stdout
+    assert not started.master() and gate.poll() is None and service.poll() is None
+    started.stage(stream=started.stream(answer="anew"))
+    assert gate.communicate(timeout=20)[1] == "" and gate.returncode == 0
+    _, said = service.communicate(timeout=20)
+    assert "applied" in said and "failed" not in said
+    assert started.ask("s1") == (200, "s1") and started.ask("s2")[0] == 404 and started.ask_tcp() == "anew"
+    assert not started.status()["starting"] and started.status()["refused"] is None
+
+
+def test_what_the_nodes_tell_after_a_power_cut_is_waited_for(started: Edge) -> None:
+    """The catalogue of before comes first, as soon as there is a leader, and then one node after the other."""
+    started.stage(started.http(*BEFORE), started.stream())
+    service = started.start("--service")
+    for left in range(len(BEFORE), 0, -1):
+        # News, not a wait for something.
+        time.sleep(0.3)
+        started.stage(started.http(*BEFORE[:left]), started.stream())
+        assert not started.master()
+    service.communicate(timeout=20)
+    assert started.ask("s0") == (200, "s0") and started.ask("s1")[0] == 404
+    assert [entry["services"] for entry in started.status()["history"]] == [11, 2]
+
+
+def test_what_was_served_before_the_boot_is_not_missed_later_either(started: Edge) -> None:
+    """Nor what left in the minutes before."""
+    started.stage(started.http("s1", "s2"), started.stream())
+    requested(started)
+    started.stage(started.http("s1"), started.stream())
+    assert started.apply("--strict")["outcome"] == "applied"
+    assert started.status()["refused"] is None
+
+
+def test_the_same_catalogue_as_before_is_served_again(started: Edge) -> None:
+    gate = started.start("--await-boot")
+    started.stage(started.http(*BEFORE), started.stream())
+    requested(started)
+    assert gate.communicate(timeout=10) == ("", "") and started.status()["generation"] == "000001"
+    assert started.ask("s9") == (200, "s9") and not (started.root / "boot").exists()
+
+
+def test_without_a_catalogue_instances_at_ports_of_their_own_are_served(edge: Edge) -> None:
+    """Docker gives the others anew: who answers there now may be anybody. Nothing of it is missed when Consul is back."""
+    anew = f"upstream http_s0 {{ server 127.0.0.1:{ANEW}; }}\n"
+    both = f"upstream http_s1 {{ server 127.0.0.1:9; server 127.0.0.1:{ANEW + 1}; }}\n"
+    text = edge.http("s0", "s1", "s2")
+    for number, upstream in enumerate((anew, both)):
+        text = text.replace(f"upstream http_s{number} {{ server 127.0.0.1:9; }}\n", upstream)
+        to = "return 200 " + json.dumps(f"s{number}\n") + ";"
+        text = text.replace(to, f"location / {{ proxy_pass http://http_s{number}; }}")
+    edge.stage(text, edge.stream())
+    assert edge.apply("--strict")["outcome"] == "applied"
+    power_cut(edge)
+    edge.configure(boot_wait=0.2)
+    gate = edge.start("--await-boot")
+    said = requested(edge).stderr
+    assert "nothing has been rendered for 0.2 s since the host started: only instances at ports of their own are served" in said
+    assert gate.communicate(timeout=10)[1] == ""
+    live = (edge.state / "live" / "http" / "50-edge.conf").read_text()
+    assert "http_s0" not in live and "server 127.0.0.1:9;" in live and str(ANEW + 1) not in live
+    assert edge.ask("s2") == (200, "s2") and edge.ask("s0")[0] == 404 and edge.ask("s1")[0] == 502
+    assert any("Docker gives the ports of its instances anew" in entry["reason"] for entry in edge.status()["skipped"])
+    assert edge.status()["starting"]
+    assert "only instances at ports of their own are served" in edge.run("--status").stdout
+    # A second start of nginx has waited long enough, and a second run finds nothing to do.
+    assert edge.start("--await-boot").communicate(timeout=10)[1] == ""
+    generation = edge.status()["generation"]
+    assert requested(edge).stderr.count("nothing has been rendered") == 0 and edge.status()["generation"] == generation
+    edge.stage(text, edge.stream())
+    requested(edge)
+    assert "http_s0" in (edge.state / "live" / "http" / "50-edge.conf").read_text()
+    assert not edge.status()["starting"] and edge.status()["refused"] is None
+
+
+def test_a_person_waits_as_nginx_does(started: Edge) -> None:
+    person = started.start("--strict", "--json")
+    started.stage(started.http("s1"), started.stream())
+    out, said = person.communicate(timeout=30)
+    assert person.returncode == 0 and '"applied"' in out and "nothing has been rendered" not in said
+
+
+def test_a_person_gets_what_there_is_in_the_end(started: Edge) -> None:
+    started.configure(boot_wait=0.2)
+    done = started.run("--strict", "--json")
+    assert done.returncode == 0 and "nothing has been rendered for 0.2 s" in done.stderr
+    assert started.ask("s9") == (200, "s9")
+
+
+def test_a_rollback_does_not_wait(edge: Edge) -> None:
+    for names in (("s1",), ("s1", "s2")):
+        edge.stage(edge.http(*names), edge.stream())
+        assert edge.apply("--strict")["outcome"] == "applied"
+    power_cut(edge)
+    assert edge.run("--rollback").returncode == 0
+    assert edge.ask("s1") == (200, "s1") and edge.ask("s2")[0] == 404
+    assert edge.start("--await-boot").communicate(timeout=10)[1] == ""
+
+
+@pytest.mark.parametrize("place", ["journal", "swapped", "signalled", "verified"])
+def test_a_change_that_the_power_cut_ended_is_taken_back(edge: Edge, place: str) -> None:
+    """It is not served to see whether it works: nothing of before is."""
+    edge.stage(edge.http("s1"), edge.stream())
+    assert edge.apply("--strict")["outcome"] == "applied"
+    edge.stage(edge.http("s1", "s2"), edge.stream())
+    edge.run(crash=place)
+    power_cut(edge)
+    edge.stage(edge.http("s3"), edge.stream())
+    said = requested(edge).stderr
+    assert "of a run that the start of the host ended was taken back" in said
+    assert edge.ask("s3") == (200, "s3") and edge.ask("s1")[0] == 404
+    assert edge.status()["up_to_date"] and edge.status()["failed"] == []
+
+
+def test_a_refused_rendering_leaves_what_was_before(started: Edge) -> None:
+    gate = started.start("--await-boot")
+    started.stage("upstream x { server unix:/run/docker.sock; }\n", started.stream())
+    said = requested(started).stderr
+    assert "failed" in said and "generation 000001 stays live" in said
+    gate.communicate(timeout=10)
+    assert started.ask("s9") == (200, "s9")
+
+
+def test_an_edge_without_services_starts_at_once(edge: Edge) -> None:
+    assert edge.apply("--strict")["outcome"] == "applied"
+    edge.stop()
+    (edge.root / "boot").touch()
+    gate = edge.start("--await-boot")
+    assert "nothing has been rendered" not in requested(edge).stderr
+    assert gate.communicate(timeout=10)[1] == "" and edge.master()
+
+
+def test_a_start_of_nginx_alone_waits_for_nothing(serving: Edge) -> None:
+    serving.stop()
+    assert serving.start("--await-boot").communicate(timeout=10) == ("", "")
+    requested(serving)
+    wait_until(lambda: serving.ask("one") == (200, "one"), "nginx serves again")
+
+
+def test_nginx_starts_though_the_program_is_broken(started: Edge) -> None:
+    started.configure(boot_wait=0.1, timeout=0.1)
+    gate = started.start("--await-boot")
+    assert "nginx-edge-apply has made nothing live since the host started" in gate.communicate(timeout=10)[1]
+    assert gate.returncode == 0 and started.start("--await-boot").communicate(timeout=10) == ("", "")
+    started.config.write_text("{")
+    gate = started.start("--await-boot")
+    assert "nginx starts with what was served before" in gate.communicate(timeout=10)[1] and gate.returncode == 0
