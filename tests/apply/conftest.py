@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 
@@ -39,3 +41,30 @@ def serving(edge: Edge) -> Edge:
     result = edge.apply("--strict")
     assert result["outcome"] == "applied", result
     return edge
+
+
+@pytest.fixture
+def log(edge: Edge) -> Iterator[Path]:
+    """An access log where staged files may have one."""
+    path = Path(f"/var/log/nginx/edge-test-{edge.http_port}.log")
+    if not os.access(path.parent, os.W_OK):
+        pytest.skip(f"needs the right to write to {path.parent}")
+    yield path
+    path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def service(edge: Edge) -> Iterator[Callable[[], None]]:
+    """Starts the program as systemd does, with a request."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start() -> None:
+        pipe = edge.root / "apply.request"
+        os.mkfifo(pipe)
+        command = ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; exec "$@" 3<>"$0"', str(pipe), *edge.command("--service")]
+        running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.communicate(timeout=10)

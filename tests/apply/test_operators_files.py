@@ -270,16 +270,6 @@ def own_address() -> str:
 # -- what limits refuse ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def log(edge: Edge) -> Iterator[Path]:
-    """An access log where staged files may have one."""
-    path = Path(f"/var/log/nginx/edge-test-{edge.http_port}.log")
-    if not os.access(path.parent, os.W_OK):
-        pytest.skip(f"needs the right to write to {path.parent}")
-    yield path
-    path.unlink(missing_ok=True)
-
-
 def test_what_limits_refuse_is_shown_and_counted(edge: Edge, log: Path, service: Callable[[], None]) -> None:
     """Without any change of the catalogue: on the page, in the metrics and by the command."""
     fields = '{"time":"$time_iso8601","client":"$remote_addr","limited":"$edge_limited_by","host":"$host"}'
@@ -316,20 +306,3 @@ def get(edge: Edge, path: str) -> str:
 
     with urllib.request.urlopen(f"http://127.0.0.1:{edge.status_port}{path}", timeout=10) as answer:
         return str(answer.read().decode())
-
-
-@pytest.fixture
-def service(edge: Edge) -> Iterator[Callable[[], None]]:
-    """Starts the program as systemd does, with a request."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start() -> None:
-        pipe = edge.root / "apply.request"
-        os.mkfifo(pipe)
-        command = ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; exec "$@" 3<>"$0"', str(pipe), *edge.command("--service")]
-        running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-
-    yield start
-    for process in running:
-        process.terminate()
-        process.communicate(timeout=10)

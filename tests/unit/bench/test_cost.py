@@ -69,7 +69,7 @@ def test_what_is_idle_is_what_the_roles_install() -> None:
     assert defaults["consul_backup_directory"] == idle.BACKUP_DIRECTORY
     templates = {path.name.removesuffix(".j2") for path in (ROOT / "roles").glob("*/templates/*.service.j2")}
     # nginx has the unit of its package, with a drop-in.
-    assert templates == {*idle.EDGE_UNITS, idle.BACKUP_UNIT} - {"nginx.service"}
+    assert templates == {*idle.EDGE_UNITS, idle.BACKUP_UNIT, *idle.NOT_MEASURED} - {"nginx.service"}
 
 
 def test_the_settings_of_the_caches_are_those_of_an_extra_config() -> None:
