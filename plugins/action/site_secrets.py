@@ -11,11 +11,13 @@ import typing as t
 from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction
 from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import key_warning, keys_in_git, readable_in_git
 from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SUFFIX, SecretError, loader_store
-from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import git_warning, secrets_fault
+from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import git_warning, is_new_cluster, secrets_fault
 from ansible_collections.trinode.platform.plugins.plugin_utils._vault import loader_vault
 
 FIRST = "consul_token_management"
 AUTHORITY = "consul_ca"
+# Servers that have never had ACLs make this one before anybody can ask them for a management token.
+INITIAL = "consul_token_initial"
 
 
 class ActionModule(ControlAction):
@@ -25,6 +27,7 @@ class ActionModule(ControlAction):
         "directory": {"type": "path", "required": True},
         "stages": {"type": "dict", "required": True},
         "left_out": {"type": "list", "elements": "str", "default": []},
+        "servers": {"type": "list", "elements": "str", "default": []},
         "own_authority": {"type": "bool", "default": False},
         "lost": {"type": "bool", "default": False},
         "key_files": {"type": "list", "elements": "path", "default": []},
@@ -41,6 +44,9 @@ class ActionModule(ControlAction):
                 return {"failed": True, "msg": f"{fault}."}
             changed = not os.path.exists(store.path(FIRST))
             store.ensure(FIRST, "uuid")
+            if is_new_cluster(args["stages"], args["servers"]):
+                changed = changed or not os.path.exists(store.path(INITIAL))
+                store.ensure(INITIAL, "uuid")
         except SecretError as error:
             return {"failed": True, "msg": str(error)}
         is_encrypted = loader_vault(self._loader).is_encrypted

@@ -27,6 +27,8 @@ BUILT_IN_POLICIES = {MANAGEMENT_POLICY_ID: MANAGEMENT_POLICY, "00000000-0000-000
 ANONYMOUS = "00000000-0000-0000-0000-000000000002"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+#: What an agent answers to a call that its http_config blocks.
+BLOCKED = "blocked by agent configuration"
 _RESET_INDEX = re.compile(r"reset index: (\d+)")
 POLL_SECONDS = 0.5
 
@@ -219,8 +221,8 @@ class Bootstrap(t.NamedTuple):
     leader: str = ""
 
 
-def bootstrap(acl: AclApi, seconds: float, dry: bool = False) -> Bootstrap:
-    """Make the given secret the first management token of the cluster, if it has none yet.
+def bootstrap(acl: AclApi, seconds: float, dry: bool = False, initial: str = "") -> Bootstrap:
+    """Make the given secret the management token of a cluster that has none yet, or only the initial one of its servers.
 
     The secret is the caller's own and is kept before it is sent, so an answer that gets lost costs nothing.
     """
@@ -241,12 +243,14 @@ def bootstrap(acl: AclApi, seconds: float, dry: bool = False) -> Bootstrap:
                 if "ACL not found" in error.body or "token does not exist" in error.body:
                     if dry:
                         return Bootstrap("made", leader=leader)
-                    found = _bootstrap_once(acl, leader)
+                    found = _made_with(acl, initial, leader) if initial else _bootstrap_once(acl, leader)
                     if found is not None:
                         return found
             except OSError as error:
                 last = str(error)
         if time.monotonic() > deadline:
+            if initial and "ACL not found" in last:
+                last = "it knows neither that nor the one of consul_token_initial in the secrets; if it had tokens before, use -e consul_acl_reset=true"
             raise AclError(f"the cluster took no management token within {seconds:.0f} s: {last}; see `journalctl -u consul` on the servers")
         time.sleep(POLL_SECONDS)
 
@@ -259,9 +263,33 @@ def _bootstrap_once(acl: AclApi, leader: str) -> Bootstrap | None:
         match = _RESET_INDEX.search(error.body)
         if match:
             return Bootstrap("lost", int(match[1]), leader)
+        if BLOCKED in error.body:
+            raise AclError(f"{acl.api.url} refuses to make a management token: run again for all servers, without --limit") from error
         # The servers are still finding out that ACLs are on.
         return None
     return Bootstrap("made", leader=leader)
+
+
+def _made_with(acl: AclApi, initial: str, leader: str) -> Bootstrap | None:
+    """Try once with the initial token; None when another try may help, because the leader has not made it yet."""
+    try:
+        AclApi(acl.api.url, initial).call("PUT", "/v1/acl/token", _management(str(acl.api.token)))
+    except Refused:
+        return None
+    return Bootstrap("made", leader=leader)
+
+
+def _management(secret: str) -> dict[str, t.Any]:
+    return {"SecretID": secret, "Description": "Management token", "Policies": [{"ID": MANAGEMENT_POLICY_ID}]}
+
+
+def end(acl: AclApi, secret: str, dry: bool = False) -> bool:
+    """End the token with this secret; return whether there was one."""
+    ended = [str(token["AccessorID"]) for token in acl.tokens() if token.get("SecretID") == secret != ""]
+    for accessor in ended:
+        if not dry:
+            acl.call("DELETE", f"/v1/acl/token/{accessor}")
+    return bool(ended)
 
 
 def replace_management(acl: AclApi, former: str, successor: str, seconds: float) -> tuple[AclApi, bool]:
@@ -272,7 +300,7 @@ def replace_management(acl: AclApi, former: str, successor: str, seconds: float)
     tokens = acl.tokens()
     missing = not any(token.get("SecretID") == successor for token in tokens)
     if missing:
-        acl.call("PUT", "/v1/acl/token", {"SecretID": successor, "Description": "Management token", "Policies": [{"ID": MANAGEMENT_POLICY_ID}]})
+        acl.call("PUT", "/v1/acl/token", _management(successor))
     new = AclApi(acl.api.url, successor)
     bootstrap(new, seconds)
     ended = [str(token["AccessorID"]) for token in tokens if token.get("SecretID") == former != successor]

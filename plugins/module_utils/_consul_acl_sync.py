@@ -24,6 +24,8 @@ class Request(t.NamedTuple):
     purge: bool = False
     #: Ids of unknown entries to end, or the word for all of them.
     end: t.Sequence[str] = ()
+    #: The secret of the first management token of a new cluster, which is the platform's own.
+    initial: str = ""
 
 
 class Outcome(t.NamedTuple):
@@ -47,7 +49,7 @@ def sync(api: acl.AclApi, request: Request, dry: bool = False) -> Outcome:
     total = Outcome()
     for number in range(ROUNDS + 1):
         held = holdings.read(api)
-        known = {str(api.api.token), *(token.secret for token in request.wanted)}
+        known = {str(api.api.token), request.initial or str(api.api.token), *(token.secret for token in request.wanted)}
         found = foreign.find_unknown(held, known)
         if number == 0:
             _refuse_own(held, known, request.end)

@@ -34,6 +34,14 @@ options:
   next_management_token:
     description: [The secret that is to be the management token from now on. The present one is deleted once this one works.]
     type: str
+  initial_token:
+    description:
+      - The secret of the first management token, which the servers of a new cluster have in their configuration (C(initial_management)).
+        O(management_token) is made with it, and Consul's bootstrap call, which anybody could make, is not used.
+    type: str
+  ended_token:
+    description: [The secret of a token that is not needed any more. It is deleted once O(management_token) works.]
+    type: str
   tokens:
     description: [The tokens.]
     type: list
@@ -188,6 +196,8 @@ def main() -> None:
             "datacenter": {"type": "str", "default": "dc1"},
             "management_token": {"type": "str", "required": True, "no_log": True},
             "next_management_token": {"type": "str", "no_log": True},
+            "initial_token": {"type": "str", "no_log": True},
+            "ended_token": {"type": "str", "no_log": True},
             "tokens": {
                 "type": "list",
                 "elements": "dict",
@@ -223,7 +233,8 @@ def main() -> None:
                     client = acl.AclApi(params["url"], successor)
             except acl.AclError:
                 pass
-        first = acl.bootstrap(client, params["timeout"], dry=module.check_mode)
+        initial = params["initial_token"] or ""
+        first = acl.bootstrap(client, params["timeout"], dry=module.check_mode, initial=initial)
         if first.state == "lost":
             if not params["reset"]:
                 raise acl.AclError(
@@ -236,11 +247,12 @@ def main() -> None:
         rotated = bool(successor and successor != client.api.token)
         if successor and not module.check_mode:
             client, rotated = acl.replace_management(client, params["management_token"], successor, params["timeout"])
-        request = Request(wanted, params["datacenter"], params["purge"], params["end_unknown"])
+        ended = acl.end(client, params["ended_token"] or "", dry=module.check_mode)
+        request = Request(wanted, params["datacenter"], params["purge"], params["end_unknown"], initial)
         outcome = sync(client, request, dry=module.check_mode)
     except (acl.AclError, acl.Refused, OSError, ValueError) as error:
         module.fail_json(msg=f"The tokens of the Consul cluster behind {params['url']} were not brought in order: {error}")
-    changed = first.state == "made" or rotated or bool(outcome.made or outcome.repaired or outcome.ended or (params["purge"] and outcome.surplus))
+    changed = first.state == "made" or rotated or ended or bool(outcome.made or outcome.repaired or outcome.ended or (params["purge"] and outcome.surplus))
     module.exit_json(**answer(changed, first, outcome, params["purge"]))
 
 

@@ -28,6 +28,11 @@ options:
     type: list
     elements: str
     default: []
+  servers:
+    description: The hosts with a server. When none of them has ACLs yet, the first management token of their cluster is made, too.
+    type: list
+    elements: str
+    default: []
   own_authority:
     description: Whether the site brings certificates of its own, and has no authority among its secrets.
     type: bool
@@ -57,6 +62,7 @@ EXAMPLES = r"""
   trinode.platform.site_secrets:
     directory: "{{ inventory_dir }}/secrets"
     stages: {consul-1: absent, consul-2: absent, consul-3: absent}
+    servers: [consul-1, consul-2, consul-3]
   run_once: true
 """
 

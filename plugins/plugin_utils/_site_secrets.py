@@ -15,6 +15,11 @@ def _words(items: Sequence[str]) -> str:
     return " and ".join(", ".join(items).rsplit(", ", 1))
 
 
+def is_new_cluster(stages: Mapping[str, str], servers: Sequence[str]) -> bool:
+    """Return whether no server has ACLs yet, so that the first caller could make the management token. A server that is left out may have them."""
+    return bool(servers) and all(stages.get(server, SECURED[0]) not in SECURED for server in servers)
+
+
 def secrets_fault(directory: str, stages: Mapping[str, str], missing: Sequence[str], begun: bool, left_out: Sequence[str]) -> str:
     """Return why the secrets do not fit the agents, with what to do; empty when they do.
 

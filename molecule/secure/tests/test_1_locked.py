@@ -43,6 +43,21 @@ def test_the_agent_answers_where_it_should(node: str) -> None:
     assert not [one for one in listening if one.endswith(":8500") and not one.startswith("127.0.0.1:")]
 
 
+@pytest.mark.parametrize("node", EVERYBODY)
+def test_nothing_is_left_of_the_first_token(node: str) -> None:
+    """Not on the disk, nor in the command of the agent, nor in the cluster."""
+    assert "initial.json" not in lab.run(node, "ls /etc/consul.d; systemctl cat consul.service; ps -C consul -o args=")
+    assert not (lab.SECRETS / "consul_token_initial.txt").exists()
+    tokens = secure.ask(node, "/v1/acl/tokens", secure.token("management")).json()
+    full = [one for one in tokens if any(policy["Name"] == "global-management" for policy in one["Policies"] or ())]
+    assert len(full) == 1 and full[0]["SecretID"] == secure.token("management")
+
+
+@pytest.mark.parametrize("node", EVERYBODY)
+def test_nobody_can_make_a_management_token(node: str) -> None:
+    assert secure.ask(node, "/v1/acl/bootstrap", method="PUT").status == 403
+
+
 def test_gossip_is_encrypted_with_one_key() -> None:
     (ring,) = secure.ask("consul-1", "/v1/operator/keyring", secure.token("keyring")).json()
     assert ring["Keys"] == {secure.secret("consul_gossip_key"): 3}

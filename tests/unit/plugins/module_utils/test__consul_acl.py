@@ -121,6 +121,7 @@ def test_a_lost_management_token_is_told_with_what_consul_wants_for_another_one(
         ({**LEADER, "/v1/acl/token/self": {"Policies": []}}, "may not manage"),
         ({**LEADER, "/v1/acl/token/self": {"Policies": [{"ID": "p9", "Name": "global-management"}]}}, "may not manage"),
         ({**LEADER, "/v1/acl/token/self": UNKNOWN, "/v1/acl/bootstrap": acl.Refused(500, "not yet")}, "took no management token"),
+        ({**LEADER, "/v1/acl/token/self": UNKNOWN, "/v1/acl/bootstrap": acl.Refused(403, acl.BLOCKED)}, "run again for all servers"),
     ],
 )
 def test_a_cluster_that_takes_no_token_says_why(answers: dict[str, t.Any], message: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import secrets_fault
+from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import is_new_cluster, secrets_fault
 
 TOKEN = ["consul_token_management.txt"]
 
@@ -38,3 +38,24 @@ def test_these_may(stages: dict[str, str], missing: list[str], begun: bool, left
 )
 def test_these_may_not(stages: dict[str, str], missing: list[str], begun: bool, left_out: list[str], text: str) -> None:
     assert text in secrets_fault("/s", stages, missing, begun, left_out)
+
+
+@pytest.mark.parametrize(
+    ("stages", "new"),
+    [
+        ({"a": "absent", "b": "absent"}, True),
+        # On the way from an open cluster, and with clients that a former cluster has left behind.
+        ({"a": "none", "b": "absent", "c": "require"}, True),
+        ({"a": "require", "b": "absent"}, False),
+        ({"a": "offer", "b": "none"}, False),
+        # Nobody knows how far the server is that this run leaves out.
+        ({"a": "absent"}, False),
+        ({}, False),
+    ],
+)
+def test_a_first_token_is_for_servers_that_all_start_without_acls(stages: dict[str, str], new: bool) -> None:
+    assert is_new_cluster(stages, ["a", "b"]) is new
+
+
+def test_a_site_without_servers_is_no_new_cluster() -> None:
+    assert not is_new_cluster({"c": "absent"}, [])
