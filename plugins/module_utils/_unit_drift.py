@@ -59,6 +59,14 @@ def process_age(stat: str, uptime: str, ticks_per_second: int) -> float:
     return float(uptime.split()[0]) - int(fields[19]) / ticks_per_second
 
 
+def newer(state: UnitState, files: t.Iterable[FileAge]) -> list[str]:
+    """Return the files that changed after the process read them; none without a process."""
+    loaded = state.loaded_seconds
+    if loaded is None:
+        return []
+    return [file.path for file in files if file.seconds is not None and file.seconds + TOLERANCE_SECONDS < loaded]
+
+
 def reasons(state: UnitState, files: t.Iterable[FileAge], executable: str | None) -> list[str]:
     """Why the unit has to be (re)started; empty when it runs and has read what is on the disk.
 
@@ -78,9 +86,7 @@ def reasons(state: UnitState, files: t.Iterable[FileAge], executable: str | None
     if unit.get("ActiveState") not in ("active", "reloading") or state.loaded_seconds is None:
         found.append(f"it is not running ({unit.get('ActiveState')}/{unit.get('SubState')})")
         return found
-    for file in files:
-        if file.seconds is not None and file.seconds + TOLERANCE_SECONDS < state.loaded_seconds:
-            found.append(f"{file.path} is newer than the running process")
+    found += [f"{path} is newer than the running process" for path in newer(state, files)]
     if executable is not None and state.running_executable != executable:
         found.append(f"it runs {state.running_executable}, not {executable}")
     return found

@@ -32,6 +32,12 @@ options:
     description:
       - The program that the service runs. Links are resolved, so a moved version link counts as drift.
     type: path
+  reread_files:
+    description:
+      - Files that the service reads again when it is reloaded. Those that changed since are returned in RV(to_reread), and are no drift.
+    type: list
+    elements: path
+    default: []
   reloads:
     description:
       - Whether the service reads O(files) again when it is reloaded. The time of its last reload then counts instead of its start.
@@ -63,6 +69,11 @@ reasons:
   type: list
   elements: str
   returned: always
+to_reread:
+  description: Those of O(reread_files) that the running service has not read.
+  type: list
+  elements: str
+  returned: always
 running:
   description: Whether the service is running.
   type: bool
@@ -83,6 +94,7 @@ from ansible_collections.trinode.platform.plugins.module_utils._unit_drift impor
     PROPERTIES,
     FileAge,
     UnitState,
+    newer,
     parse_properties,
     process_age,
     reasons,
@@ -127,6 +139,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "files": {"type": "list", "elements": "path", "default": []},
             "executable": {"type": "path"},
+            "reread_files": {"type": "list", "elements": "path", "default": []},
             "reloads": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -147,6 +160,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(found),
         reasons=found,
+        to_reread=newer(unit_state(properties, reloads=True), [file_age(path) for path in params["reread_files"]]),
         running=state.loaded_seconds is not None,
         main_pid=int(properties.get("MainPID") or 0),
         diff={

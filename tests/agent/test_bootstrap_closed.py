@@ -136,7 +136,9 @@ class Site:
     def stop(self) -> None:
         for agent in (self.client, self.server):
             if agent.process is not None:
-                agent.stop()
+                # A client that leaves takes its time, and the next test wants its addresses.
+                agent.process.kill()
+                agent.process.wait(30)
 
     def has_leader(self) -> bool:
         return bool(self.root.leader())

@@ -62,6 +62,7 @@ class Site:
             "platform_secrets_directory": str(self.place / "secrets"),
             "__consul_server_tls_directory": str(self.place / "consul"),
             "__nginx_tls_directory": str(self.place / "edge"),
+            "__nginx_state": str(self.place / "state"),
             **variables,
         }
         command = [str(ANSIBLE_PLAYBOOK), "-i", str(self.place / "hosts.json"), str(ROOT / "playbooks" / "check_expiry.yml")]
@@ -101,6 +102,13 @@ def test_what_ends_within_thirty_days_fails_the_run(site: Site) -> None:
         assert f"{site.place}/{name}.pem ends in {days} days, on " in output
     # The third host is no edge, and is looked at as well.
     assert "consul-3" in output.partition("PLAY RECAP")[2] and output.partition("PLAY RECAP")[2].count("failed=1") == 3
+
+
+def test_a_certificate_that_is_served_counts_although_another_was_given(site: Site) -> None:
+    (site.place / "live" / "tls").mkdir(parents=True)
+    site.write("live/tls/apps", 5)
+    status, output = site.check(__nginx_state=str(site.place))
+    assert status == 2 and f"{site.place}/live/tls/apps.pem ends in 5 days" in output
 
 
 def test_another_number_of_days(site: Site) -> None:

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.trinode.platform.plugins.module_utils._unit_drift import (
     FileAge,
     UnitState,
+    newer,
     parse_properties,
     process_age,
     reasons,
@@ -71,3 +72,9 @@ def test_parse_properties_keeps_equal_signs_of_values() -> None:
 def test_process_age_survives_a_hostile_command_name() -> None:
     fields = ["S", *["0"] * 18, "5000", *["0"] * 10]
     assert process_age(f"7 (a) b ( c) {' '.join(fields)}", "100.50 30.00\n", 100) == pytest.approx(50.5)
+
+
+def test_files_that_a_process_has_not_read() -> None:
+    files = [FileAge("/etc/old", 200.0), FileAge("/etc/new", 50.0), FileAge("/etc/none", None)]
+    assert newer(state(), files) == ["/etc/new"]
+    assert newer(state(loaded=None), files) == []
