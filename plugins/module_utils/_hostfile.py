@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
+import time
 import typing as t
+
+_RANDOM_BYTES = 4
+_ABANDONED_SECONDS = 600
 
 
 class Entry(t.NamedTuple):
@@ -50,6 +56,17 @@ def read(path: str) -> Entry:
         return Entry(text=file.read(), mode=stat.S_IMODE(status.st_mode))
 
 
+def leftovers(path: str) -> list[str]:
+    """Return what a ``write`` of ``path`` that was killed left behind. A ``write`` of now takes no such time."""
+    pattern = re.compile(re.escape(f".{os.path.basename(path)}.") + f"[0-9a-f]{{{2 * _RANDOM_BYTES}}}")
+    found = []
+    with contextlib.suppress(OSError), os.scandir(os.path.dirname(path) or ".") as entries:
+        for entry in entries:
+            if pattern.fullmatch(entry.name) and time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS:
+                found.append(entry.path)
+    return sorted(found)
+
+
 def same(path: str, wanted: Entry) -> bool:
     """Whether ``path`` holds ``wanted``; the mode of an existing file is its owner's business."""
     return read(path)[:2] == wanted[:2]
@@ -71,7 +88,7 @@ def write(path: str, entry: Entry, owner: tuple[int, int] | None = None) -> None
         _sync_directory(directory)
         return
     os.makedirs(directory, mode=0o755, exist_ok=True)
-    temporary = os.path.join(directory, f".{os.path.basename(path)}.{secrets.token_hex(4)}")
+    temporary = os.path.join(directory, f".{os.path.basename(path)}.{secrets.token_hex(_RANDOM_BYTES)}")
     try:
         if entry.link is not None:
             os.symlink(entry.link, temporary)

@@ -116,6 +116,11 @@ def put_file(place: Place, content: str, *, check: bool = False) -> bool:
     return True
 
 
+def leftovers(path: str) -> list[str]:
+    """Return what a run that was killed left of a file that it was writing; it may be a former secret."""
+    return _hostfile.leftovers(path)
+
+
 def surplus(directories: t.Iterable[str], wanted: t.Collection[str]) -> list[str]:
     """What lies below some directories and is neither wanted nor on the way to something wanted; the top of each such tree."""
     found = []

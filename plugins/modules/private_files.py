@@ -13,6 +13,7 @@ version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
   - Writes secrets, each as one whole, in one call. Nobody but the owner and the group of a file can read it at any time.
+  - What an earlier run that was killed left of a file under another name is removed, as soon as it is ten minutes old.
   - Never tells a content, neither in its result nor as a difference.
 options:
   directories:
@@ -138,7 +139,9 @@ def bring(module: AnsibleModule) -> dict[str, t.Any]:
         raise _placement.PlacementError(f"everybody could read {', '.join(open_ones)}; give it a mode that ends in 0")
     written = [place.path for place in directories if _placement.put_directory(place, check=check)]
     written += [place.path for place, force in files if put_file(module, place, force=force)]
-    unwanted = [*_placement.surplus(params["purge"], paths | {place.path for place in directories}), *params["remove"]]
+    surplus = _placement.surplus(params["purge"], paths | {place.path for place in directories})
+    abandoned = [left for path in sorted(paths) for left in _placement.leftovers(path) if left not in surplus]
+    unwanted = [*surplus, *abandoned, *params["remove"]]
     written += [path for path in unwanted if _placement.remove(path, check=check)]
     return {"changed": bool(written), "written": written, "diff": {"before": "", "after": "".join(f"{path}\n" for path in written)}}
 

@@ -9,11 +9,13 @@ Private to the collection. No Ansible import: what reads, judges and encrypts a 
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import os
 import re
 import secrets
 import tempfile
+import time
 import typing as t
 import uuid
 from collections.abc import Callable
@@ -28,6 +30,9 @@ SUFFIX = ".txt"
 MARKER = "inventory.yml"
 MARKER_TEXT = "---\n# No hosts. Ansible reads this directory as a part of the inventory, and is content with this.\nall: {}\n"
 
+# What a file is called until it is complete. No write takes so long.
+TEMPORARY = ".new-"
+ABANDONED_SECONDS = 600
 # A site that has one of these has its secrets here; what else is missing may be made.
 BEGINNING = ("consul_token_management", "consul_ca", "consul_gossip_key")
 
@@ -145,7 +150,7 @@ class Store:
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
             self._guard()
             # mkstemp makes it for its owner alone.
-            handle, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")
+            handle, temporary = tempfile.mkstemp(dir=self.directory, prefix=TEMPORARY)
             try:
                 with os.fdopen(handle, "w", encoding="utf-8") as target:
                     target.write(self._encrypt(text) if self._encrypt else text)
@@ -167,10 +172,19 @@ class Store:
     def _guard(self) -> None:
         """Keep Ansible from warning about the directory, and git from taking it."""
         keep_out_of_git(self.directory)
+        self._remove_abandoned()
         path = os.path.join(self.directory, MARKER)
         if not os.path.exists(path):
             with open(path, "w", encoding="utf-8") as target:
                 target.write(MARKER_TEXT)
+
+    def _remove_abandoned(self) -> None:
+        """Remove what a run that was killed left while it wrote: it may be a secret that was replaced since."""
+        for name in os.listdir(self.directory):
+            path = os.path.join(self.directory, name)
+            with contextlib.suppress(FileNotFoundError):
+                if name.startswith(TEMPORARY) and time.time() - os.lstat(path).st_mtime > ABANDONED_SECONDS:
+                    os.unlink(path)
 
     def _guard_existing(self) -> None:
         """Guard a directory that an earlier version made. A read-only medium needs no guard to be read."""

@@ -120,3 +120,19 @@ def test_secrets_that_cannot_be_meant(run: Run, change: dict[str, t.Any], messag
 def test_a_directory_is_missing(run: Run, tmp_path: Path) -> None:
     result = run(files, files=[{"path": str(tmp_path / "missing" / "a"), "content": "x", **MINE}])
     assert result["msg"] == f"{tmp_path / 'missing'} cannot be written: No such file or directory; see that its directory is there and the disk is not full"
+
+
+def test_a_secret_that_a_killed_run_left_under_another_name_is_removed(run: Run, tmp_path: Path) -> None:
+    wanted = {"path": str(tmp_path / "b.token"), "mode": "0600", **MINE}
+    former, present, other = (tmp_path / name for name in (".b.token.0a1b2c3d", ".b.token.00000000", ".b.token.of-mine"))
+    for path in (former, present, other):
+        path.write_text("former")
+    for path in (former, other):
+        os.utime(path, (0, 0))
+    arguments: dict[str, t.Any] = {"files": [wanted], "contents": {wanted["path"]: "hush"}}
+    run(private_files, **arguments)
+    assert not former.exists() and present.exists() and other.exists(), "another run may be writing it, and the rest is not ours"
+    assert not run(private_files, **arguments)["changed"]
+    os.utime(present, (0, 0))
+    assert run(private_files, check=True, **arguments)["written"] == [str(present)] and present.exists()
+    assert run(private_files, **arguments)["written"] == [str(present)] and not present.exists()

@@ -51,6 +51,18 @@ def test_the_first_of_two_wins(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob(".new-*")] == []
 
 
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), plain)
+    store.put("token", "x")
+    former, present = tmp_path / ".new-former", tmp_path / ".new-present"
+    for path in (former, present):
+        path.write_text("a secret\n", encoding="utf-8")
+    os.utime(former, (0, 0))
+    assert store.get("token") == "x"
+    assert not former.exists()
+    assert present.exists(), "another run is writing it now"
+
+
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "secrets"), plain, dry=True)
     assert store.ensure("token", "uuid")
