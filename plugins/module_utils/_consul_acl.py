@@ -227,7 +227,7 @@ def bootstrap(acl: AclApi, seconds: float, dry: bool = False, initial: str = "")
     The secret is the caller's own and is kept before it is sent, so an answer that gets lost costs nothing.
     """
     deadline = time.monotonic() + seconds
-    last = "it has no leader"
+    last, asked_again = "it has no leader", False
     while True:
         leader = acl.leader()
         if leader:
@@ -244,8 +244,10 @@ def bootstrap(acl: AclApi, seconds: float, dry: bool = False, initial: str = "")
                     if dry:
                         return Bootstrap("made", leader=leader)
                     found = _made_with(acl, initial, leader) if initial else _bootstrap_once(acl, leader)
-                    if found is not None:
+                    # A new leader knows no token until it has read its log, so it is asked once more.
+                    if found is not None and (found.state != "lost" or asked_again or time.monotonic() > deadline):
                         return found
+                    asked_again = found is not None
             except OSError as error:
                 last = str(error)
         if time.monotonic() > deadline:

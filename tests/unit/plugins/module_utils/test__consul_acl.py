@@ -113,6 +113,17 @@ def test_a_lost_management_token_is_told_with_what_consul_wants_for_another_one(
     assert found == acl.Bootstrap("lost", 18, "192.0.2.1")
 
 
+def test_a_leader_that_has_not_read_its_tokens_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = acl.Refused(403, "Permission denied: ACL bootstrap no longer allowed (reset index: 18)")
+    cluster = Cluster({**LEADER, "/v1/acl/token/self": UNKNOWN, "/v1/acl/bootstrap": taken})
+
+    def read_the_log(_seconds: float) -> None:
+        cluster.answers["/v1/acl/token/self"] = {"Policies": [{"ID": acl.MANAGEMENT_POLICY_ID}]}
+
+    monkeypatch.setattr(acl.time, "sleep", read_the_log)
+    assert acl.bootstrap(cluster, 60).state == "there"
+
+
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
