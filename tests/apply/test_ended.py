@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from apply_rig import Edge
+from apply_rig import LIBRARY, Edge
+
+sys.path.insert(0, str(LIBRARY))
+
+from nginx_edge import answering
+from nginx_edge.nginxconf import Place
 
 COUNT = 10
 
@@ -118,3 +124,45 @@ def test_a_service_with_a_socket_is_held(edge: Edge) -> None:
     assert edge.apply("--strict")["outcome"] == "applied"
     edge.stage("")
     assert edge.apply()["outcome"] == "refused"
+
+
+def test_what_could_not_be_asked_is_held(edge: Edge, instances: dict[str, socket.socket]) -> None:
+    """A host that is short of descriptors, ports or routes knows nothing about an instance."""
+    edge.stage(catalogue(edge, ports(instances)))
+    edge.apply("--strict")
+    edge.stage("")
+    # Enough for the program and for nginx, and not for ten connections.
+    edge.prefix = ("prlimit", "--nofile=10")
+    result = edge.apply()
+    assert result["outcome"] == "refused" and "10 of 10 services would vanish at once" in result["message"]
+
+
+def test_an_instance_with_an_ipv6_address_is_asked(edge: Edge) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as instance:
+        there = {f"s{number}": instance.getsockname()[1] for number in range(COUNT)}
+        edge.stage(catalogue(edge, there).replace("server 127.0.0.1:", "server [::1]:"))
+        assert edge.apply("--strict")["outcome"] == "applied"
+        edge.stage("")
+        assert edge.apply()["outcome"] == "refused"
+    assert edge.apply("--strict")["outcome"] == "applied"
+
+
+def test_an_instance_that_lets_clients_wait_is_silent(edge: Edge) -> None:
+    """As one of a host that is off: nobody answers within the time, so the service has ended."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        edge.stage(catalogue(edge, dict.fromkeys((f"s{number}" for number in range(COUNT)), full.getsockname()[1])))
+        edge.apply("--strict")
+        edge.stage("")
+        assert edge.apply("--strict")["outcome"] == "applied"
+
+
+def test_many_silent_instances_cost_no_more_than_the_whole_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the time is not enough for may answer."""
+    monkeypatch.setattr(answering, "ALL_SECONDS", 0)
+    refusing = {Place("127.0.0.1", Edge.free_port()) for _ in range(3)}
+    assert answering.answering(refusing) == refusing
