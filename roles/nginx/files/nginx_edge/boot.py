@@ -29,14 +29,23 @@ def begun(config: Config) -> bool:
 
 
 def _before(config: Config) -> set[str]:
-    """Return the names of the staged files of which something was served before."""
+    """Return the names of the staged files of which something was served before.
+
+    Without the live link, it may have been what any of the trees has."""
+    trees = [config.live]
+    if not os.path.exists(config.live):
+        trees = [entry.path for entry in os.scandir(f"{config.state_dir}/trees")]
     sides = (("http.conf", STAGED_HTTP), ("stream.conf", STAGED_STREAM))
-    return {name for name, kept in sides if read_text(f"{config.live}/{kept}")}
+    return {name for name, kept in sides if any(read_text(f"{tree}/{kept}") for tree in trees)}
 
 
 def rendered(config: Config) -> bool:
     """Return whether all that was served before has been rendered since the host started."""
-    return all(os.path.lexists(f"{config.state_dir}/staging/{name}") for name in _before(config))
+    try:
+        return all(os.path.lexists(f"{config.state_dir}/staging/{name}") for name in _before(config))
+    except FileNotFoundError:
+        # No tree at all.
+        return True
 
 
 def closed(config: Config) -> bool:
@@ -49,16 +58,20 @@ def waiting(config: Config) -> bool:
     return closed(config) and not rendered(config)
 
 
-def end(config: Config) -> None:
-    """Take the mark away: from here on, the edge is what the catalogue says."""
-    if begun(config):
-        os.unlink(config.boot_mark)
+def end(config: Config) -> bool:
+    """Take the mark away: from here on, the edge is what the catalogue says. Return whether there was one."""
+    if not begun(config):
+        return False
+    os.unlink(config.boot_mark)
+    return True
 
 
-def be_late(config: Config) -> None:
-    """Let nginx start without anything new."""
-    if closed(config):
-        replace_file(config.boot_mark, _LATE, sync=False)
+def be_late(config: Config) -> bool:
+    """Let nginx start without anything new; return whether it waited."""
+    if not closed(config):
+        return False
+    replace_file(config.boot_mark, _LATE, sync=False)
+    return True
 
 
 def wait(over: Callable[[], bool], seconds: float) -> bool:

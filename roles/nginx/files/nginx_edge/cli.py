@@ -219,7 +219,7 @@ def _status(engine: Engine, json_wanted: bool) -> int:
     lines += [f"FORMER      {sentence}" for sentence in document["former_certificates"]]
     if document["starting"]:
         served = "only instances at ports of their own are served" if document["serving"] else "nginx waits for that"
-        lines.append(f"STARTING    nothing has been rendered since the host started, and {served}; see systemctl status consul-template")
+        lines.append(f"STARTING    nothing that was rendered since the host started is live, and {served}; see systemctl status consul-template")
     if document["hold"]:
         lines.append(f"HELD        since the rollback from {document['hold'].get('from')}; end it with nginx-edge-apply --resume")
     if document["refused"]:

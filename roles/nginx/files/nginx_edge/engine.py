@@ -148,11 +148,12 @@ class Engine:
         """Write the state, then what is derived from it."""
         replace_file(self.path("state.json"), states.dump(self.state))
         report = self.report_of(self.state["live"])
-        document = states.status(self.state, report, serving)
+        starting = boot.begun(self.config)
+        document = states.status(self.state, report, serving, starting)
         document["limited"] = self.limited().document()
         replace_file(self.path("status.json"), as_lines(document), sync=False)
         replace_file(self.path("status.html"), page(os.uname().nodename, document, self.failed()), sync=False)
-        metrics = states.metrics(self.state, report, serving, {limit: hits.count for limit, hits in self.limited().hits.items()})
+        metrics = states.metrics(self.state, report, serving, {limit: hits.count for limit, hits in self.limited().hits.items()}, starting)
         replace_file(self.path("metrics.prom"), metrics, sync=False)
 
     def limited(self) -> Counted:
@@ -370,7 +371,8 @@ class Engine:
             except ProcessLookupError:
                 master = 0
         if not master:
-            self.let_nginx_start()
+            # It waits until there is a tree for it. What this run comes to is not known yet.
+            boot.be_late(self.config)
             trouble = self.nginx.start()
             if trouble:
                 unusable = self.nginx.unusable(sockets, 0)
@@ -379,9 +381,22 @@ class Engine:
         self.step("signalled")
         return self.nginx.wait_for(generation, sockets, workers - good_workers, deadline)
 
+    def look_at_start(self) -> None:
+        """See whether anything has been applied since the host started, and whether there is something new to go by."""
+        self.booting = boot.begun(self.config) and boot.rendered(self.config)
+        self.late = boot.begun(self.config) and not self.booting
+
+    def keep_to_before(self) -> None:
+        """Go by what was served before the host started, although something new has been rendered: it cannot be had."""
+        self.late, self.booting = self.late or self.booting, False
+
     def let_nginx_start(self) -> None:
         """After a start of the host, nginx waits until there is a tree for it."""
-        (boot.end if self.booting else boot.be_late)(self.config)
+        try:
+            # The status tells whether there is a mark.
+            self.state_changed |= (boot.end if self.booting else boot.be_late)(self.config)
+        except OSError as error:
+            log("failed", f"{self.config.boot_mark}: {error.strerror}: nginx waits until its time is over")
 
     def ensure(self, generation: str) -> tuple[bool, bool, str]:
         """Let nginx serve a generation that is already linked: (serves it, something was done, what is wrong)."""
@@ -399,11 +414,12 @@ class Engine:
         pending = state["pending"]
         if pending is not None:
             target, before = pending["to"], pending.get("from")
-            if (self.booting or self.late) and self.complete(before):
+            if self.booting or self.late:
                 # Nothing of before is served only to verify it.
-                swap_link(self.config.live, f"trees/{before}")
-                remove_tree(self.tree(target))
-                done.append(f"generation {target} of a run that the start of the host ended was taken back")
+                if self.complete(before):
+                    swap_link(self.config.live, f"trees/{before}")
+                    remove_tree(self.tree(target))
+                    done.append(f"generation {target} of a run that the start of the host ended was taken back")
             elif linked == target and self.complete(target):
                 trouble = self.serve(target, self.sockets_of(target))
                 if not trouble:
@@ -517,12 +533,13 @@ class Engine:
 
     def _apply(self, started: float, confirm_shrink: bool, again: bool) -> Result:
         self.load()
-        self.booting = boot.begun(self.config) and boot.rendered(self.config)
-        self.late = boot.begun(self.config) and not self.booting
+        self.look_at_start()
         recovered: list[str] = []
         try:
             recovered = self.recover()
             result = self._change(confirm_shrink)
+            if self.booting and result.outcome == "failed":
+                result = self._without_given_anew(result)
         except Trouble as trouble:
             result = self._not_done(trouble)
         except OSError as error:
@@ -561,22 +578,39 @@ class Engine:
                 log("failed", f"{why}: a former key may still be in generation {generation}; the next run removes it")
 
     def renewed(self, live: str) -> tuple[str, str]:
-        """Renew the live generation's certificates while what is staged has to wait: (what is live, a note)."""
+        """Renew the live generation while what is staged has to wait: (what is live, a note).
+
+        It gets the present certificates, and after a start of the host it loses what may be another service's now."""
         refused = self.state["refused"]
-        if former.REPLACED not in self.present().waiting().values():
+        what = "instances at ports that Docker gives anew cannot be left out" if self.late else "certificates cannot be renewed"
+        if former.REPLACED not in self.present().waiting().values() and not self.late:
             return live, ""
         try:
             texts = [read_text(f"{self.tree(live)}/{name}") or "" for name in (STAGED_HTTP, STAGED_STREAM)]
-            source = Source(*texts, *self.source_base(), self.source_certificates())
-            result = self._make_live(self.parse(source), self.served_now(), live)
+            wanted = self.parse(Source(*texts, *self.source_base(), self.source_certificates()))
+            if self.on_disk(live, self.rendered(wanted, live).files):
+                return live, ""
+            result = self._make_live(wanted, self.served_now(), live)
         except (Trouble, OSError) as error:
-            return live, f"; its certificates cannot be renewed: {error}"
+            return live, f"; its {what}: {error}"
         self.state["refused"] = refused
-        note = f"; generation {result.generation} is {live} with the present certificates"
+        what = "without instances at ports that Docker gives anew" if self.late else "with the present certificates"
+        note = f"; generation {result.generation} is {live} {what}"
         return str(result.generation), note if result.outcome == "applied" else f"; {result.message}"
+
+    def _without_given_anew(self, result: Result) -> Result:
+        """After a start of the host, what was taken back to is served without what may be another service's now."""
+        self.keep_to_before()
+        if result.generation is None:
+            return result
+        live, note = self.renewed(result.generation)
+        serving, _, why = self.ensure(live)
+        return result._replace(generation=live, serving=serving, message=result.message + note + (f"; {why}" if why else ""))
 
     def _not_done(self, trouble: Trouble) -> Result:
         """The change is off; what was live has to be live. Where nothing ever was, an edge without services comes up."""
+        booting = self.booting
+        self.keep_to_before()
         live = self.linked()
         if live is None and trouble.blame == "staged":
             try:
@@ -587,7 +621,7 @@ class Engine:
                 trouble.message += f"; {other.message}"
         serving, _, why, note = False, False, "there is no generation yet", ""
         try:
-            if live is not None and trouble.blame in ("staged", "guard"):
+            if live is not None and (booting or trouble.blame in ("staged", "guard")):
                 live, note = self.renewed(live)
             if live is not None:
                 serving, _, why = self.ensure(live)
@@ -600,6 +634,7 @@ class Engine:
     def _change(self, confirm_shrink: bool) -> Result:
         state, live = self.state, self.linked()
         if state["hold"] is not None and live is not None:
+            self.keep_to_before()
             held, (live, note) = live, self.renewed(live)
             serving, did, why = self.ensure(live)
             did = did or live != held
@@ -607,10 +642,7 @@ class Engine:
                 return Result("failed", why, live, serving, "host", did)
             message = f"changes are held after a rollback to {state['hold'].get('to')}"
             return Result("held", f"{message}; nginx-edge-apply --resume ends it{note}", live, serving, "", did)
-        if self.booting:
-            # What was served before the start of the host may have ended with it: nothing is missed.
-            state["seen"] = {}
-        now = set() if self.booting else self.served_now()
+        now = self.missed()
         wanted, services = self.settled(now, confirm_shrink)
         # Rendered for the comparison only where nothing else was staged: most runs have a change to make.
         if live is not None and self.on_disk(live, {STAGED_HTTP: wanted.source.http, STAGED_STREAM: wanted.source.stream}):
@@ -623,6 +655,13 @@ class Engine:
                 self.say_whose_fault(live, why)
         self.guard(now, services, confirm_shrink)
         return self._make_live(wanted, services, live)
+
+    def missed(self) -> set[str]:
+        """The services that must not vanish. What was served before the host started may have ended with it."""
+        if not self.booting:
+            return self.served_now()
+        self.state["seen"] = {}
+        return set()
 
     def served_now(self) -> set[str]:
         """The services of the live generation."""
@@ -838,6 +877,7 @@ class Engine:
         try:
             with self.lock():
                 self.load()
+                self.look_at_start()
                 live = self.linked()
                 wanted = self.parse(self.source())
                 generation = states.next_generation(self.state, self.trees())
@@ -846,7 +886,7 @@ class Engine:
                 else:
                     changed = True
                     services = served("http", wanted.source.http) | served("tcp", wanted.source.stream)
-                    self.guard(self.served_now(), services, False)
+                    self.guard(self.missed(), services, False)
                     try:
                         self.tested(wanted, generation)
                     finally:
@@ -864,6 +904,7 @@ class Engine:
         started = time.monotonic()
         with self.lock():
             self.load()
+            self.look_at_start()
             self.recover()
             live = self.linked()
             known = [entry["generation"] for entry in self.state["history"] if entry["generation"] != live and self.complete(entry["generation"])]
@@ -898,6 +939,8 @@ class Engine:
             except (Trouble, OSError) as error:
                 serving = self.nginx.generation() == live
                 return self.finish(started, Result("failed", str(error), live, serving, "host"))
+            # Whoever goes back to a generation wants all of it.
+            boot.end(self.config)
             for entry in self.state["history"]:
                 if entry["generation"] == target:
                     self.state["history"] = [other for other in self.state["history"] if other is not entry] + [{**entry, "activated": round(time.time(), 3)}]
@@ -924,10 +967,9 @@ class Engine:
         live = self.linked()
         answered = self.nginx.generation()
         serving = live is not None and answered == live
-        document = states.status(self.state, self.report_of(live), serving)
+        document = states.status(self.state, self.report_of(live), serving, boot.begun(self.config))
         log = logins.log_of(read_text(f"{self.tree(live)}/{EDGE_HTTP}") or "") if live else ""
         now = {"generation": live, "answered": answered, "failed": self.failed(), "logins": logins.recent(log), "limited": self.limited().document()}
-        now["starting"] = boot.begun(self.config)
         return {**document, **now, "former_certificates": self.former_certificates()}
 
     def former_certificates(self) -> list[str]:

@@ -106,6 +106,9 @@ def verdict(document: dict[str, Any]) -> tuple[str, str, str]:
         gone = document["refused"].get("gone_count")
         sentence = f"{gone} services would vanish at once. nginx-edge-apply --confirm-shrink, if that is right."
         return "warn", f"a change is refused, generation {generation} stays live", sentence
+    if document.get("starting"):
+        sentence = f"Nothing that was rendered since the host started is live: {last.get('message', '')}"
+        return "warn", f"generation {generation} is of before the start of the host", sentence
     if not document.get("up_to_date"):
         return "warn", f"the last change failed, generation {generation} stays live", str(last.get("message", ""))
     return "good", f"generation {generation} is live and up to date", str(last.get("message", ""))

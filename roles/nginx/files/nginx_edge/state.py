@@ -113,14 +113,15 @@ def prune_history(state: dict[str, Any], keep: int) -> list[str]:
     return [entry["generation"] for entry in state["history"]]
 
 
-def status(state: dict[str, Any], report: dict[str, Any], serving: bool) -> dict[str, Any]:
-    """What people and monitoring want to know."""
+def status(state: dict[str, Any], report: dict[str, Any], serving: bool, starting: bool = False) -> dict[str, Any]:
+    """What people and monitoring want to know. ``starting``: nothing that was rendered since the host started is live."""
     last = state["last"] or {}
     return {
         "schema": SCHEMA,
         "generation": state["live"],
         "serving": serving,
-        "up_to_date": serving and last.get("outcome") in (None, "applied", "repaired"),
+        "starting": starting,
+        "up_to_date": serving and not starting and last.get("outcome") in (None, "applied", "repaired"),
         "services": report.get("served", []),
         "skipped": report.get("skipped", []),
         "warnings": report.get("warnings", []),
@@ -135,7 +136,7 @@ def status(state: dict[str, Any], report: dict[str, Any], serving: bool) -> dict
     }
 
 
-def metrics(state: dict[str, Any], report: dict[str, Any], serving: bool, limited: dict[str, int]) -> str:
+def metrics(state: dict[str, Any], report: dict[str, Any], serving: bool, limited: dict[str, int], starting: bool = False) -> str:
     """The same for Prometheus. ``limited`` is what each limit refused."""
     last = state["last"] or {}
     good = state["history"][-1]["activated"] if state["history"] else 0
@@ -149,7 +150,7 @@ def metrics(state: dict[str, Any], report: dict[str, Any], serving: bool, limite
     live = state["live"] or ""
     add("generation", "gauge", "Number of the live generation.", ("", int(live) if live.isdigit() else 0))
     add("serving", "gauge", "1 when nginx answered with the live generation at the end of the last run.", ("", int(serving)))
-    add("up_to_date", "gauge", "1 when what was staged last is what is live.", ("", int(status(state, report, serving)["up_to_date"])))
+    add("up_to_date", "gauge", "1 when what was staged last is what is live.", ("", int(status(state, report, serving, starting)["up_to_date"])))
     add("last_attempt_timestamp_seconds", "gauge", "End of the last run that changed something or failed.", ("", last.get("time", 0)))
     add("last_success_timestamp_seconds", "gauge", "When the newest generation went live.", ("", good))
     add("last_duration_seconds", "gauge", "Duration of the last run that changed something or failed.", ("", last.get("duration_ms", 0) / 1000))
@@ -165,5 +166,6 @@ def metrics(state: dict[str, Any], report: dict[str, Any], serving: bool, limite
     refusals = ((f'{{limit="{limit}"}}', count) for limit, count in limited.items())
     add("limited_total", "counter", "Requests and connections that a limit for one client refused, as far as they are logged.", *refusals)
     add("shrink_refused", "gauge", "1 while a change waits for --confirm-shrink.", ("", int(state["refused"] is not None)))
+    add("starting", "gauge", "1 while nothing that was rendered since the start of the host is live.", ("", int(starting)))
     add("held", "gauge", "1 while changes are held after --rollback.", ("", int(state["hold"] is not None)))
     return "\n".join(lines) + "\n"

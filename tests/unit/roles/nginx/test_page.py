@@ -94,6 +94,7 @@ def test_the_instances_of_a_service() -> None:
         ({"serving": False}, "bad", "nginx did not serve the live generation"),
         ({"hold": {"from": "000008"}}, "warn", "generation 000007 is held"),
         ({"refused": {"gone_count": 9}}, "warn", "a change is refused, generation 000007 stays live"),
+        ({"up_to_date": False, "starting": True}, "warn", "generation 000007 is of before the start of the host"),
         ({"up_to_date": False}, "warn", "the last change failed, generation 000007 stays live"),
     ],
 )
