@@ -267,6 +267,38 @@ def test_a_first_change_that_the_power_cut_ended_is_not_served_to_verify_it(edge
     assert [entry["generation"] for entry in edge.status()["history"]] == ["000001", "000002"]
 
 
+def test_a_host_name_whose_tls_is_passed_through_is_not_called_served(edge: Edge) -> None:
+    """Without a server of its own, it is a line of a map: the connection is closed, and both sides of a name are told apart."""
+    line = json.dumps({"kind": "served", "side": "tcp", "service": "s2", "host": "s2.test", "port": edge.tcp_port, "upstream": "tls_s2", "instances": 1})
+    passed = f"""#! {line}
+upstream tls_s2 {{ server 127.0.0.1:{ANEW + 2}; }}
+map $ssl_preread_server_name $edge_tls_upstream {{ default tls_s2; }}
+server {{ listen 127.0.0.1:{edge.tcp_port}; ssl_preread on; preread_timeout 1s; proxy_pass $edge_tls_upstream; }}
+"""
+    edge.stage(with_given_anew(edge), passed)
+    assert edge.apply("--strict")["outcome"] == "applied"
+    power_cut(edge)
+    edge.configure(boot_wait=0.2)
+    assert 'left out server "s0.test", upstream "tls_s2": nothing has been rendered' in requested(edge).stderr
+    assert left_out(edge) and edge.ask_tcp() == ""
+    document = edge.status()
+    assert [entry["service"] for entry in document["services"] if entry["side"] == "tcp"] == []
+    assert any(entry["service"] == "s2" and "Docker gives the ports of its instances anew" in entry["reason"] for entry in document["skipped"])
+
+
+def test_the_operators_own_server_gets_502_for_what_is_left_out(edge: Edge) -> None:
+    (edge.etc / "conf.d" / "own.conf").write_text(
+        f"server {{ listen 127.0.0.1:{edge.http_port}; server_name own.test; location / {{ proxy_pass http://http_s0; }} }}\n"
+    )
+    edge.stage(with_given_anew(edge), edge.stream())
+    assert edge.apply("--strict")["outcome"] == "applied"
+    power_cut(edge)
+    edge.configure(boot_wait=0.2)
+    requested(edge)
+    assert left_out(edge) and edge.ask("own")[0] == 502
+    assert any("which no service has now" in entry["reason"] for entry in edge.status()["warnings"])
+
+
 def test_a_lost_link_hides_nothing_of_what_was_served_before(anew: Edge) -> None:
     (anew.state / "live").unlink()
     assert "nothing has been rendered for 0.2 s" in requested(anew).stderr

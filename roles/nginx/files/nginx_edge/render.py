@@ -191,6 +191,10 @@ def _take_out(
         if emptied:
             text, lost = without_upstreams(documents[side], dict.fromkeys(emptied, why.all))
             documents[side] = Document(text)
+            if side == "tcp":
+                # By its host name, a map leads to a service that passes TLS through, and no server of its own.
+                unled = sorted(emptied - {one.upstream for one in lost})
+                lost += [LeftOut(f'upstream "{name}"', None, why.all, (), name) for name in unled]
             left_out[side] = [*left_out.get(side, []), *lost]
     return found
 
