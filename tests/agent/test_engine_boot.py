@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import signal
 import socket
+import socketserver
 import sys
+import threading
+import time
 import typing as t
 from pathlib import Path
 
@@ -46,6 +49,54 @@ class Booting(Site):
         self.systemd.close()
 
 
+def before(agent: Consul, number: int) -> None:
+    """Register what a container of before the start of the host had."""
+    service: dict[str, t.Any] = {"ID": f"node1:web{number}:8081", "Name": f"web{number}", "Address": "192.0.2.10", "Port": 32768 + number}
+    service["Meta"] = {MARK: "node1"}
+    agent.ask("PUT", "/v1/agent/service/register", service)
+
+
+class Slow(socketserver.ThreadingTCPServer):
+    """The way to an agent, each request of which takes seconds."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, agent: Consul) -> None:
+        self.agent, self.seconds = agent, 3.0
+        super().__init__(("127.0.0.1", 0), Request)
+        self.port = self.server_address[1]
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def __exit__(self, *error: object) -> None:
+        self.shutdown()
+        super().__exit__(*error)
+
+
+class Request(socketserver.BaseRequestHandler):
+    """One connection of the engine's."""
+
+    server: Slow
+
+    def handle(self) -> None:
+        host, port = self.server.agent.address.split(":")
+        with socket.create_connection((host, int(port))) as there:
+            back = threading.Thread(target=self.hand_over, args=(there, self.request, 0.0), daemon=True)
+            back.start()
+            self.hand_over(self.request, there, self.server.seconds)
+            back.join()
+
+    def hand_over(self, source: socket.socket, target: socket.socket, seconds: float) -> None:
+        """Pass on what comes, each piece so much later."""
+        try:
+            while data := source.recv(65536):
+                time.sleep(min(seconds, self.server.seconds))
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
 @pytest.fixture(name="agent", scope="module")
 def fixture_agent(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Consul]:
     agent = Consul(tool("consul", "CONSUL_BIN"), tmp_path_factory.mktemp("agent"))
@@ -57,9 +108,7 @@ def fixture_agent(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Consul
 def fixture_host(agent: Consul, tmp_path: Path) -> t.Iterator[Booting]:
     host = Booting(agent, tmp_path, docker_socket=str(tmp_path / "not-there.sock"))
     for number in range(10):
-        service: dict[str, t.Any] = {"ID": f"node1:web{number}:8081", "Name": f"web{number}", "Address": "192.0.2.10", "Port": 32768 + number}
-        service["Meta"] = {MARK: "node1"}
-        agent.ask("PUT", "/v1/agent/service/register", service)
+        before(agent, number)
     try:
         yield host
     finally:
@@ -83,6 +132,45 @@ def test_docker_waits_for_an_agent_that_does_not_answer(host: Booting) -> None:
         host.agent.process.send_signal(signal.SIGCONT)
     poll("the engine is ready", host.is_ready, 30)
     assert host.services() == {}
+
+
+def test_docker_does_not_wait_for_a_slow_agent_to_the_end_of_a_pass(agent: Consul, tmp_path: Path) -> None:
+    """systemd would end the engine, which has not called itself ready, and begin anew with it, again and again."""
+    with Slow(agent) as slow:
+        host = Booting(agent, tmp_path, docker_socket=str(tmp_path / "not-there.sock"), consul_url=f"http://127.0.0.1:{slow.port}")
+        try:
+            for number in range(10):
+                before(agent, number)
+            host.launch()
+            poll("the engine is ready", host.is_ready, 40)
+            assert host.services() != {}, "the first pass has not come to its end"
+            assert "event=not-cleared seconds=20" in host.log.read_text()
+        finally:
+            slow.seconds = 0.0
+            host.close()
+
+
+def test_docker_starts_without_the_token_in_the_end(agent: Consul, tmp_path: Path) -> None:
+    host = Booting(agent, tmp_path, docker_socket=str(tmp_path / "not-there.sock"), consul_token_file=str(tmp_path / "token"))
+    try:
+        process = host.launch()
+        poll("the engine is ready", host.is_ready, 40)
+        said = host.log.read_text()
+        assert "event=not-cleared seconds=20" in said and "the token file" in said and process.poll() is None
+    finally:
+        host.close()
+
+
+def test_what_another_registered_keeps_nobody_waiting(agent: Consul, tmp_path: Path) -> None:
+    """It stays, and is none of what ran before here."""
+    host = Booting(agent, tmp_path, docker_socket=str(tmp_path / "not-there.sock"))
+    agent.ask("PUT", "/v1/agent/service/register", {"ID": "theirs", "Name": "theirs", "Address": "192.0.2.10", "Port": 80})
+    try:
+        host.launch()
+        poll("the engine is ready", host.is_ready)
+        assert set(host.services()) == {"theirs"} and "not-cleared" not in host.log.read_text()
+    finally:
+        host.close()
 
 
 def test_docker_starts_without_consul_in_the_end(agent: Consul, tmp_path: Path) -> None:

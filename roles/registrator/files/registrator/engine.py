@@ -353,8 +353,9 @@ class Engine:
             notify(f"STATUS={data['containers']} containers, {data['services']} services{'; ' + down if down else ''}")
 
     def beat(self) -> None:
-        """A sign of life for systemd's watchdog, sent by the thread that does the work."""
+        """A sign of life for systemd, sent by the thread that does the work. With a slow agent, one pass may take minutes."""
         notify("WATCHDOG=1")
+        self._say_ready()
 
     # -- threads -------------------------------------------------------------------------------------------------------
 
@@ -461,7 +462,6 @@ class Engine:
         pause = min(IDLE_SECONDS, watchdog_seconds() or IDLE_SECONDS)
         while not self.stopping.is_set():
             self.beat()
-            self._say_ready()
             if not (self.observer.inspector.is_alive() and all(thread.is_alive() for thread in self._threads)):
                 log("error", "thread-died")
                 return 1
