@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import typing as t
 from pathlib import Path
 
@@ -16,15 +18,20 @@ ROLE = Path(__file__).resolve().parents[4] / "roles" / "nginx"
 PATHS = ["/srv/logs", "/home/site/logs"]
 
 
-def settings(unit: str) -> dict[str, list[str]]:
-    """Return the settings of a unit's template, each with its values in their order."""
+def rendered(name: str) -> str:
+    """Return the text of a template with the role's defaults."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
     environment.filters["comment"] = lambda text: f"# {text}"
     values: dict[str, t.Any] = {"ansible_managed": "x"}
     for kind in ("defaults", "vars"):
         values |= yaml.safe_load((ROLE / kind / "main.yml").read_text())
     values["nginx_writable_paths"] = PATHS
-    text = environment.from_string((ROLE / "templates" / f"{unit}.j2").read_text()).render(**values)
+    return environment.from_string((ROLE / "templates" / f"{name}.j2").read_text()).render(**values)
+
+
+def settings(unit: str) -> dict[str, list[str]]:
+    """Return the settings of a unit's template, each with its values in their order."""
+    text = rendered(unit)
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, sign, value = line.partition("=")
@@ -67,3 +74,24 @@ def test_what_makes_root_of_a_taken_nginx_is_out_of_reach(fence: dict[str, list[
         assert fence[name] == ["yes"], name
     closed = {path.lstrip("-") for line in fence["ReadOnlyPaths"] for path in line.split()}
     assert closed >= {"/var/spool/cron", "/run/systemd", "/var/lib/dpkg", "/var/lib/nginx-edge"}
+
+
+def test_a_start_of_the_host_and_nothing_else_forgets_what_was_staged(tmp_path: Path) -> None:
+    """A package that is installed has systemd-tmpfiles run, too. A mark that an earlier start left is made anew."""
+    program = shutil.which("systemd-tmpfiles")
+    if program is None:
+        pytest.skip("systemd-tmpfiles is not here")
+    (tmp_path / "tmpfiles.conf").write_text(rendered("tmpfiles.conf"))
+    mark, staging, root = tmp_path / "root/run/nginx-edge/boot", tmp_path / "root/var/lib/nginx-edge/staging", tmp_path / "root/etc"
+    for folder in (mark.parent, staging, root):
+        folder.mkdir(parents=True)
+    for name in ("passwd", "group"):
+        shutil.copy(f"/etc/{name}", root)
+    mark.write_text("late")
+    for name in ("http.conf", "stream.conf"):
+        (staging / name).write_text("x")
+    command = [program, "--create", "--remove", f"--root={tmp_path / 'root'}", str(tmp_path / "tmpfiles.conf")]
+    subprocess.run(command, check=True)
+    assert mark.read_text() == "late" and len(list(staging.iterdir())) == 2
+    subprocess.run([*command, "--boot"], check=True)
+    assert mark.read_text() == "" and list(staging.iterdir()) == []
