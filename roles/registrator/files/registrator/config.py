@@ -119,8 +119,8 @@ def parse(text: str, where: str) -> Config:
     if not _HOSTNAME.match(values["hostname"]):
         raise ConfigError("{}: hostname {!r} may hold letters, digits, '.', '-' and '_' only".format(where, values["hostname"]))
     config = Config(**values)
-    if not config.consul_url.startswith(("http://", "https://")):
-        raise ConfigError(f"{where}: consul_url {config.consul_url!r} must begin with http:// or https://")
+    if not config.consul_url.startswith(("http://", "https://", "unix:///")):
+        raise ConfigError(f"{where}: consul_url {config.consul_url!r} must begin with http://, https:// or unix:///")
     for tag in config.tags:
         if "{{" in tag:
             raise ConfigError(f"{where}: tags has {tag!r}: templates are not supported; write the tag itself")

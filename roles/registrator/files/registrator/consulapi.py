@@ -13,10 +13,12 @@ from urllib.parse import quote
 
 import requests
 
+from registrator.consulsocket import SocketAdapter
 from registrator.model import Registration, Verdict
 from registrator.plan import Actual
 
 TIMEOUT = 5.0
+SOCKET = "unix://"
 
 
 class ConsulDown(Exception):
@@ -38,7 +40,8 @@ class ConsulClient:
     """
 
     def __init__(self, url: str, token_file: str = "", ca_file: str = "", token_directory: str = "") -> None:
-        self._url = url.rstrip("/")
+        self._socket = url[len(SOCKET) :] if url.startswith(SOCKET) else ""
+        self._url = "http://localhost" if self._socket else url.rstrip("/")
         self._token_file = token_file
         self._token_directory = token_directory
         self._ca_file = ca_file
@@ -48,6 +51,8 @@ class ConsulClient:
         session = requests.Session()
         # Neither a proxy nor a netrc of the environment belongs between the engine and its local agent.
         session.trust_env = False
+        if self._socket:
+            session.mount("http://", SocketAdapter(self._socket))
         if self._ca_file:
             session.verify = self._ca_file
         return session
