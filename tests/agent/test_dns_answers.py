@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
 import struct
 import typing as t
@@ -121,3 +123,15 @@ def test_a_truncated_answer_is_complete_over_tcp(dns: int) -> None:
     assert ask(dns, "SRV").truncated and ask(dns, "SRV").records == 3
     assert ask_tcp(dns, "SRV").records == INSTANCES
     assert ask_tcp(dns, "A").records == 1
+
+
+def test_idle_connections_keep_no_one_from_asking_over_tcp(dns: int) -> None:
+    """DNS has no limit of connections for an address, and none stays that says nothing."""
+    with contextlib.ExitStack() as held:
+        idle = [held.enter_context(socket.create_connection(("127.0.0.1", dns), 5)) for _ in range(300)]
+        assert ask_tcp(dns, "SRV").records == INSTANCES
+
+        def closed() -> bool:
+            return len(select.select(idle, [], [], 0)[0]) == len(idle)
+
+        poll("the agent closes them", closed, 60)
