@@ -31,7 +31,7 @@ NAME = re.compile(r"(?<![\w./-])(?P<collection>[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*)
 #: The Python module of a package that is called otherwise.
 PACKAGE_OF_MODULE = {"ansible": "ansible-core", "jinja2": "ansible-core", "yaml": "ansible-core"}
 #: Programs that run on the nodes bring the distribution's packages along; the role lists them.
-NODE_PROGRAMS = {"roles/registrator/files/registrator": {"docker": "python3-docker", "requests": "python3-requests"}}
+NODE_PROGRAMS = {"roles/registrator/files/registrator": {"docker": "python3-docker", "requests": "python3-requests", "urllib3": "python3-urllib3"}}
 PLAYBOOK_IMPORT = re.compile(r"^\s*(from|import)\s")
 
 
