@@ -82,7 +82,7 @@ def report(outcome: Outcome, purge: bool) -> list[str]:
     if outcome.repaired:
         lines.append(
             f"Rights repaired: {', '.join(outcome.repaired)}. An upgrade changes rights of policies; if there was none, somebody with a management token"
-            " did: see 'A token' in docs/security.md"
+            " did: see 'A stolen token' in docs/secure_operations.md"
         )
     if outcome.surplus and not purge:
         lines.append(f"Not wanted any more and still valid: {', '.join(outcome.surplus)}. playbooks/rotate_tokens.yml ends them")

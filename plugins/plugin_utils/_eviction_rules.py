@@ -15,7 +15,7 @@ Node = Mapping[str, t.Any]
 
 _OWN_CERTIFICATES = (
     "stop Consul on all hosts that stay, put the certificates of another authority into platform_consul_certificates, run"
-    ' site.yml, then rotate_tokens.yml; "A node" in docs/security.md has every step'
+    ' site.yml, then rotate_tokens.yml; "A node that was broken into" in docs/secure_operations.md has every step'
 )
 
 
@@ -94,5 +94,5 @@ def _majority(facts: Facts) -> Iterator[Problem]:
             "",
             "security",
             f"{stay} {servers} and {len(gone)} ({', '.join(gone)}) would be evicted, so those that stay may lack what the majority knew",
-            'build the cluster anew from a snapshot of before; see "A node" in docs/security.md',
+            'build the cluster anew from a snapshot of before: docs/secure_operations.md, "A node that was broken into"',
         )

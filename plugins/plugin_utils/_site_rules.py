@@ -127,7 +127,7 @@ def empty_group_problem(group: str) -> Problem:
     if group == EVICTED:
         remedy = (
             f"move the host that was broken into out of all groups of the platform, and into {EVICTED}, so that every playbook"
-            ' leaves it alone; see "A node" in docs/security.md'
+            ' leaves it alone; see "A node that was broken into" in docs/secure_operations.md'
         )
     else:
         remedy = f"put a host into {group}; there is nothing to do without"

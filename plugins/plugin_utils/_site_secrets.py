@@ -37,7 +37,7 @@ def secrets_fault(directory: str, stages: Mapping[str, str], missing: Sequence[s
         return (
             f"{_words(secured)} {belong} to a secure cluster, and {directory} on this machine {what}; bring the directory from the"
             " machine or the backup that has it (platform_secrets_directory). If it is lost: -e consul_acl_reset=true, as in"
-            ' "When something was lost" of docs/security.md. Nothing was changed'
+            ' "When something was lost" of docs/secure_operations.md. Nothing was changed'
         )
     if not begun and left_out:
         return (

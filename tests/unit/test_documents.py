@@ -184,3 +184,36 @@ DESTROYING = re.compile(r"\b(?:uninstall|restore|recover_quorum|remove_node)(?:\
 def test_commands_that_destroy_something_name_the_site(name: str) -> None:
     """The playbooks refuse them otherwise."""
     assert [command for command in DESTROYING.findall(text_of(name)) if "confirm_datacenter=" not in command] == []
+
+
+NAMED_TEST = re.compile(r"`((?:tests|molecule)/[\w/.]+\.py)?(?:::(\w+))?`")
+LOSSES = (
+    *("a label or an image", "a container", "the user of a service", "a token", "a node"),
+    *("the control node, its backups and copies", "the supply chain", "a client on the network", "time"),
+)
+ANSWERS = ("They have", "They cannot", "You see", "End it:", "Tests:")
+
+
+def named_tests(text: str) -> t.Iterator[tuple[str, str]]:
+    """Return the tests that a text names; a name without a file is in the file before it."""
+    last = ""
+    for file, function in NAMED_TEST.findall(text):
+        last = file or last
+        if file or function:
+            yield last, function
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_tests_that_documents_name_exist(name: str) -> None:
+    def exists(file: str, function: str) -> bool:
+        return file in FILES and (not function or f"\ndef {function}(" in text_of(file))
+
+    assert [f"{file}::{function}" for file, function in named_tests(text_of(name)) if not exists(file, function)] == []
+
+
+def test_security_answers_for_each_loss_and_names_what_proves_it() -> None:
+    found = re.findall(r"^## \d\. ([^\n]+)\n\n(.*?)(?=^## |\Z)", text_of("docs/security.md"), re.MULTILINE | re.DOTALL)
+    assert tuple(heading.lower() for heading, _text in found) == LOSSES
+    for heading, text in found:
+        assert tuple(re.findall(r"^- \*\*([^*]+)\*\*", text, re.MULTILINE)) == ANSWERS, heading
+        assert [*named_tests(text.partition("**Tests:**")[2])], heading
