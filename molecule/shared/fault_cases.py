@@ -14,6 +14,7 @@ import typing as t
 import callers
 import faults
 import lab
+import snapshots
 import traffic
 from fault_report import Limit
 from fault_run import NOBODY_AT_THE_EDGE_NOTICES, NOBODY_NOTICES, Case, Watch
@@ -365,6 +366,30 @@ CATALOGUE = (
         lasts=5,
         away=tuple(lab.NODES),
         loaded=0.0,
+    ),
+    # In the middle of the change of ports there is trouble anyway; what counts is that no request goes astray, and that
+    # the catalogue and the edges are right in the end.
+    Case(
+        "edge_restored",
+        "An edge restored from a snapshot of its disk",
+        "no wrong route, no registration is lost, everything back by itself",
+        lambda: snapshots.restored(OTHER_EDGE),
+        (),
+        lasts=5,
+        away=(OTHER_EDGE,),
+        loaded=0.0,
+        afterwards=lambda: snapshots.forget(OTHER_EDGE),
+    ),
+    Case(
+        "all_restored",
+        "All three nodes restored, each from a snapshot of another moment",
+        "no wrong route, no registration is lost, everything back by itself",
+        lambda: snapshots.restored(*lab.NODES),
+        (),
+        lasts=5,
+        away=tuple(lab.NODES),
+        loaded=0.0,
+        afterwards=lambda: snapshots.forget(*lab.NODES),
     ),
 )
 
