@@ -65,8 +65,7 @@ def restored(*nodes: str) -> Proof:
     """The power is cut, and the nodes come back with disks of the past, each of another moment."""
     for node in nodes:
         take(node)
-        for other in nodes:
-            give_other_ports(other)
+        give_other_ports(node)
     with nodes_lost(*nodes) as proof:
         yield f"{proof}, and begin with the disk of a snapshot"
     for node in nodes:
