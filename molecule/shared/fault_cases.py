@@ -367,6 +367,16 @@ CATALOGUE = (
         away=tuple(lab.NODES),
         loaded=0.0,
     ),
+    Case(
+        "alone_after_power_cut",
+        "All three nodes lose their power, and one comes back alone",
+        "its containers run without a leader; the platform comes back alone",
+        lambda: faults.alone_after_power_cut(PLAIN),
+        (),
+        lasts=5,
+        away=tuple(lab.NODES),
+        loaded=0.0,
+    ),
     # In the middle of the change of ports there is trouble anyway; what counts is that no request goes astray, and that
     # the catalogue and the edges are right in the end.
     Case(

@@ -217,6 +217,17 @@ def nodes_lost(*nodes: str) -> Proof:
         power_on(*nodes)
 
 
+@contextlib.contextmanager
+def alone_after_power_cut(node: str) -> Proof:
+    """The power of all nodes is cut, and comes back on one: without a leader, its containers run nevertheless."""
+    with nodes_lost(*lab.NODES):
+        power_on(node)
+        lab.wait_for(lambda: _process(node, WEB) not in ("", "0"), 120, f"{node}: {WEB} runs", lambda: lab.journal(node, "docker", "registrator"))
+        leader = lab.run(node, "curl -s -m 5 http://127.0.0.1:8500/v1/status/leader", check=False)
+        assert leader.strip('"') == "" or "No cluster leader" in leader, f"the others are off, and {leader} leads"
+        yield f"{node} is up, has no leader, and runs {WEB}"
+
+
 # The network of a node ---------------------------------------------------------------------------------------------------
 
 _CHAINS = {"in": "PREROUTING -i", "out": "POSTROUTING -o"}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import typing as t
 
 import lab
 from callers import EXPOSED
