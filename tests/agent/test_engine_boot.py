@@ -12,14 +12,16 @@ import sys
 import threading
 import time
 import typing as t
+import urllib.request
 from pathlib import Path
 
 import pytest
-from edge_rig import Consul, poll, tool
+from edge_rig import Consul, free_port, poll, tool
 from test_engine import FILES, Site
 
 sys.path.insert(0, str(FILES))
 
+from registrator.engine import BACKOFF
 from registrator.model import MARK
 
 
@@ -62,9 +64,9 @@ class Slow(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, agent: Consul) -> None:
+    def __init__(self, agent: Consul, port: int = 0) -> None:
         self.agent, self.seconds = agent, 3.0
-        super().__init__(("127.0.0.1", 0), Request)
+        super().__init__(("127.0.0.1", port), Request)
         self.port = self.server_address[1]
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -180,5 +182,28 @@ def test_docker_starts_without_consul_in_the_end(agent: Consul, tmp_path: Path) 
         host.launch()
         poll("the engine is ready", host.is_ready, 40)
         assert "event=not-cleared seconds=20" in host.log.read_text()
+    finally:
+        host.close()
+
+
+def test_an_agent_that_was_away_for_long_is_told_at_once(agent: Consul, tmp_path: Path) -> None:
+    """However often it was asked in vain: until then, the catalogue has what the host ran before."""
+    port, metrics = free_port(), free_port()
+    host = Booting(agent, tmp_path, docker_socket=str(tmp_path / "no.sock"), consul_url=f"http://127.0.0.1:{port}", metrics_port=metrics)
+
+    def failures() -> float:
+        # What is said has to be read, or the engine waits for that.
+        host.is_ready()
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(next(line for line in lines if line.startswith("registrator_consul_errors_total")).split()[-1])
+
+    agent.ask("PUT", "/v1/agent/service/register", {"ID": "node1:old:8081", "Name": "old", "Port": 1, "Meta": {MARK: "node1"}})
+    try:
+        host.launch()
+        poll("it was asked in vain more often than the engine asks in short pauses", lambda: failures() > 3 * len(BACKOFF), 60)
+        with Slow(agent, port) as way:
+            way.seconds = 0.0
+            poll("the agent is told", lambda: not host.services())
     finally:
         host.close()

@@ -98,16 +98,32 @@ def test_nothing_is_served_until_both_sides_are_rendered(started: Edge) -> None:
 
 def test_what_the_nodes_tell_after_a_power_cut_is_waited_for(started: Edge) -> None:
     """The catalogue of before comes first, as soon as there is a leader, and then one node after the other."""
+    started.configure(boot_settle=5)
     started.stage(started.http(*BEFORE), started.stream())
     service = started.start("--service")
     for left in range(len(BEFORE), 0, -1):
         # News, not a wait for something.
-        time.sleep(0.3)
+        time.sleep(0.1)
         started.stage(started.http(*BEFORE[:left]), started.stream())
         assert not started.master()
     service.communicate(timeout=20)
     assert started.ask("s0") == (200, "s0") and started.ask("s1")[0] == 404
     assert [entry["services"] for entry in started.status()["history"]] == [11, 2]
+
+
+def test_so_it_is_after_a_long_time_without_a_leader(started: Edge) -> None:
+    """The catalogue of before comes when Consul is back, and what runs now a moment later."""
+    started.configure(boot_wait=0.1, boot_settle=5)
+    requested(started)
+    assert started.ask("s9") == (200, "s9") and started.status()["starting"]
+    late = started.status()["generation"]
+    started.stage(started.http("old"), started.stream())
+    service = started.start("--service")
+    time.sleep(0.3)
+    started.stage(started.http("new"), started.stream())
+    service.communicate(timeout=20)
+    assert started.ask("new") == (200, "new") and started.ask("old")[0] == 404
+    assert [entry["generation"] for entry in started.status()["history"]][-2:] == [late, f"{int(late) + 1:06d}"]
 
 
 def test_what_was_served_before_the_boot_is_not_missed_later_either(started: Edge) -> None:

@@ -5,7 +5,9 @@
 
 While the host was away, or when it lost its power together with others, containers got other ports, and those of
 before may belong to other services. systemd-tmpfiles removes what was staged and makes a mark at a start of the host,
-and only then. While the mark is there and empty, nginx waits for its start. When nothing has been rendered for too
+and only then. While the mark is there and empty, nginx waits for its start. What is rendered first may be the catalogue
+of before: after a power cut of all nodes, that is what a new leader has, until the agent of each node has told it what
+the node runs now. So it has some seconds. When nothing has been rendered for too
 long, because Consul is away, instances at ports of their own are still where they were, and are served: then the mark
 says so, and stays until something is rendered.
 """
@@ -32,20 +34,16 @@ def _before(config: Config) -> set[str]:
     """Return the names of the staged files of which something was served before.
 
     Without the live link, it may have been what any of the trees has."""
-    trees = [config.live]
+    trees, others = [config.live], f"{config.state_dir}/trees"
     if not os.path.exists(config.live):
-        trees = [entry.path for entry in os.scandir(f"{config.state_dir}/trees")]
+        trees = [f"{others}/{name}" for name in (os.listdir(others) if os.path.isdir(others) else [])]
     sides = (("http.conf", STAGED_HTTP), ("stream.conf", STAGED_STREAM))
     return {name for name, kept in sides if any(read_text(f"{tree}/{kept}") for tree in trees)}
 
 
 def rendered(config: Config) -> bool:
     """Return whether all that was served before has been rendered since the host started."""
-    try:
-        return all(os.path.lexists(f"{config.state_dir}/staging/{name}") for name in _before(config))
-    except FileNotFoundError:
-        # No tree at all.
-        return True
+    return all(os.path.lexists(f"{config.state_dir}/staging/{name}") for name in _before(config))
 
 
 def closed(config: Config) -> bool:
@@ -56,6 +54,11 @@ def closed(config: Config) -> bool:
 def waiting(config: Config) -> bool:
     """Return whether what would let nginx start has not been rendered yet."""
     return closed(config) and not rendered(config)
+
+
+def settling(config: Config) -> bool:
+    """Return whether what has been rendered may still be the catalogue of before."""
+    return begun(config) and rendered(config) and bool(_before(config))
 
 
 def end(config: Config) -> bool:

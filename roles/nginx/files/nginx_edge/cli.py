@@ -99,7 +99,7 @@ def await_boot(path: str) -> int:
     Whatever is wrong, nginx starts: with the program broken, its own last good configuration is what there is."""
     try:
         config = load_config(path)
-        if boot.wait(lambda: not boot.closed(config), config.boot_wait + 3 * config.timeout):
+        if boot.wait(lambda: not boot.closed(config), config.boot_wait + config.boot_settle + 3 * config.timeout):
             boot.be_late(config)
             raise Trouble("platform", "nginx-edge-apply has made nothing live since the host started; see journalctl -u nginx-edge-apply")
     except (Trouble, OSError) as error:
@@ -115,6 +115,7 @@ def _await_catalogue(config: Config) -> None:
             f"nothing has been rendered for {config.boot_wait:g} s since the host started: only instances at ports of their own are served; "
             "see systemctl status consul-template consul",
         )
+    boot.wait(lambda: not boot.settling(config), config.boot_settle)
 
 
 def as_json(result: Result) -> str:

@@ -44,8 +44,6 @@ from .system import (
 FAILED_KEPT = 5
 # A loss is complete when nothing has come for so long, or at the latest after so long.
 SETTLE_SECONDS = (0.25, 2.0)
-# So is what the nodes tell of themselves when they have found a leader after a power cut.
-BOOT_SETTLE_SECONDS = (2.0, 10.0)
 SEVERITY = {"applied": 6, "unchanged": 6, "repaired": 5, "rolled_back": 5, "held": 5, "refused": 4, "failed": 3}
 
 
@@ -677,14 +675,14 @@ class Engine:
 
         consul-template hands on each answer of Consul as it comes, and a catalogue that melts away would arrive in pieces that are each small enough.
         What has really ended is let go at once, and what is new or changed without a loss is never kept waiting."""
-        pause, longest = BOOT_SETTLE_SECONDS if self.booting else SETTLE_SECONDS
+        pause, longest = SETTLE_SECONDS
         deadline = time.monotonic() + longest
         source = self.source()
         while True:
             wanted = self.parse(source)
             services = served("http", source.http) | served("tcp", source.stream)
             nothing_lost = confirmed or len(now) < self.config.shrink_min_services or not self.still_answering(now - services)
-            if (nothing_lost and not self.booting) or time.monotonic() >= deadline:
+            if nothing_lost or time.monotonic() >= deadline:
                 return wanted, services
             time.sleep(pause)
             source, before = self.source(), source

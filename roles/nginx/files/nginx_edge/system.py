@@ -53,6 +53,8 @@ class Config(NamedTuple):
     # There, and empty, from the start of the host on; see boot.py.
     boot_mark: str = "/run/nginx-edge/boot"
     boot_wait: float = 60
+    # The agent of a node tells a new leader what the node runs within 15 s, which is how often it tries.
+    boot_settle: float = 15
     # How long what the limits refuse is not seen.
     watch: float = 10
     testing: bool = False

@@ -188,7 +188,8 @@ class Engine:
             self.actual = None
             self.metrics.add("consul_errors_total")
             self._say_down("consul", str(error))
-            self._retry()
+            # Whoever is away is asked often: what the catalogue has of before leads to other containers meanwhile.
+            self._retry(BACKOFF[-1])
             self._publish()
             return None
 
@@ -279,11 +280,11 @@ class Engine:
         log("info", request.order + "ed", container=facts.short_id if facts else "", name=name)
         return facts, f"container {name} {text}"
 
-    def _retry(self) -> None:
+    def _retry(self, longest: float | None = None) -> None:
         delay = BACKOFF[min(self._failures, len(BACKOFF) - 1)]
         # A refusal that stays (a missing right, say) is asked for again and again, but ever more seldom.
         if self._failures >= 3 * len(BACKOFF):
-            delay = self.config.resync_seconds
+            delay = self.config.resync_seconds if longest is None else longest
         self._failures += 1
         self._next_full = min(self._next_full if self._next_full > time.monotonic() else 1e18, time.monotonic() + delay)
 
