@@ -142,12 +142,12 @@ def test_who_may_stop_a_container_may_drain_it_and_nobody_else(node: Node) -> No
     assert not node.holds("a")
 
 
-def test_the_engine_has_no_right_but_dockers_socket(node: Node) -> None:
+def test_the_engine_has_no_right_but_the_sockets_of_docker_and_the_agent(node: Node) -> None:
     status = dict(line.split(":\t", 1) for line in node.run(f"cat /proc/{node.pid('registrator')}/status").splitlines() if ":\t" in line)
     assert {status[key].strip() for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"].strip() == "1"
     groups = {node.run(f"getent group {number} | cut -d: -f1") for number in status["Groups"].split()}
-    assert groups <= {"docker", "registrator"}
+    assert groups <= {"docker", "registrator", "consul-api"}
     assert node.run(f"ps -o user= -p {node.pid('registrator')}").strip().startswith("registr")
 
 
