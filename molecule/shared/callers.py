@@ -62,6 +62,18 @@ while True:
     log.write(f"{{began:.3f}} {{now - began:.3f}} {{said}}\\n")
     time.sleep(max(0.0, began + 0.2 - now))
 """
+# Something answers at the port of each of the others: what does not has ended, for the guard.
+_ANSWERS = f"""
+import socket, threading
+
+def answer(port):
+    listener = socket.create_server(("", port))
+    while True:
+        listener.accept()[0].close()
+
+for port in range(9100, {9100 + len(OTHERS)}):
+    threading.Thread(target=answer, args=(port,)).start()
+"""
 _UNIT = f"""
 [Unit]
 Description=Asks for a name
@@ -123,7 +135,7 @@ def start_services(node: str) -> None:
     more = " ".join(
         f"--expose {9100 + number} -l SERVICE_{9100 + number}_NAME={name} -l SERVICE_{9100 + number}_TAGS=http" for number, name in enumerate(OTHERS)
     )
-    others = f"{more} -l SERVICE_8081_IGNORE=true trinode/httpbackend:v1.0.0"
+    others = f"{more} -l SERVICE_8081_IGNORE=true trinode/httpbackend:v1.0.0 python3 -c {shlex.quote(_ANSWERS)}"
     for name, options in {**_CONTAINERS, "faultmore": others}.items():
         # One that was stopped or killed by a fault that was broken off is there and does not run.
         lab.run(node, f"docker start {name} >/dev/null 2>&1 || {_RUN} --name {name} {options} >/dev/null")
