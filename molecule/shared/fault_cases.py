@@ -214,7 +214,8 @@ def edge_disk_full() -> t.Iterator[str]:
         since = faults.clock(EDGE)
         with faults.disk_full(EDGE, filler) as proof:
             error = lab.wait_for(
-                lambda: faults.said_since(EDGE, since, "no space left", "consul-template", "nginx-edge-apply"),
+                # A former generation that is removed meanwhile makes room for the next one.
+                lambda: faults.fill(EDGE, filler) and faults.said_since(EDGE, since, "no space left", "consul-template", "nginx-edge-apply"),
                 60,
                 "the full disk is named",
                 lambda: lab.journal(EDGE, "consul-template", "nginx-edge-apply"),

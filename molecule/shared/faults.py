@@ -302,13 +302,18 @@ def small_disk(node: str, directory: str, room: str, *units: str) -> t.Iterator[
         )
 
 
+def fill(node: str, filler: str) -> bool:
+    """Fill the disk up; whether it is full."""
+    command = f"rm -f {filler}.more; cat /dev/zero >> {filler} 2>/dev/null; echo more > {filler}.more 2>/dev/null && cat {filler}.more || echo full"
+    return lab.run(node, command) == "full"
+
+
 @contextlib.contextmanager
 def disk_full(node: str, filler: str) -> Proof:
     """Not a byte is left."""
     # What is still being removed there makes room again, so it is filled until it stays full.
-    fill = f"rm -f {filler}.more; cat /dev/zero >> {filler} 2>/dev/null; echo more > {filler}.more 2>/dev/null && cat {filler}.more || echo full"
     try:
-        _until(lambda: lab.run(node, fill) == "full", "nothing more can be written")
+        _until(lambda: fill(node, filler), "nothing more can be written")
         yield lab.run(node, f"rm -f {filler}.more; df -k --output=size,used,avail,target $(dirname {filler}) | tail -n 1 | xargs echo")
     finally:
         lab.run(node, f"rm -f {filler} {filler}.more")
