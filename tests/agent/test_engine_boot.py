@@ -16,8 +16,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from edge_rig import Consul, free_port, poll, tool
+from edge_rig import Consul, free_port, poll
 from test_engine import FILES, Site
+from test_engine import fixture_agent as fixture_agent
 
 sys.path.insert(0, str(FILES))
 
@@ -97,13 +98,6 @@ class Request(socketserver.BaseRequestHandler):
             target.shutdown(socket.SHUT_WR)
         except OSError:
             pass
-
-
-@pytest.fixture(name="agent", scope="module")
-def fixture_agent(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Consul]:
-    agent = Consul(tool("consul", "CONSUL_BIN"), tmp_path_factory.mktemp("agent"))
-    yield agent
-    agent.stop()
 
 
 @pytest.fixture(name="host")

@@ -43,7 +43,7 @@ from .system import (
 
 FAILED_KEPT = 5
 # A loss is complete when nothing has come for so long, or at the latest after so long.
-SETTLE_SECONDS = (0.25, 2.0)
+SETTLE_SECONDS, SETTLE_LONGEST_SECONDS = 0.25, 2.0
 SEVERITY = {"applied": 6, "unchanged": 6, "repaired": 5, "rolled_back": 5, "held": 5, "refused": 4, "failed": 3}
 
 
@@ -675,8 +675,7 @@ class Engine:
 
         consul-template hands on each answer of Consul as it comes, and a catalogue that melts away would arrive in pieces that are each small enough.
         What has really ended is let go at once, and what is new or changed without a loss is never kept waiting."""
-        pause, longest = SETTLE_SECONDS
-        deadline = time.monotonic() + longest
+        deadline = time.monotonic() + SETTLE_LONGEST_SECONDS
         source = self.source()
         while True:
             wanted = self.parse(source)
@@ -684,7 +683,7 @@ class Engine:
             nothing_lost = confirmed or len(now) < self.config.shrink_min_services or not self.still_answering(now - services)
             if nothing_lost or time.monotonic() >= deadline:
                 return wanted, services
-            time.sleep(pause)
+            time.sleep(SETTLE_SECONDS)
             source, before = self.source(), source
             if source == before:
                 return wanted, services
