@@ -93,6 +93,7 @@ class Edge:
             "staged_loopback": True,
             "testing": True,
             "boot_mark": str(self.root / "boot"),
+            "busy": str(self.root / "apply.busy"),
             "boot_settle": 0.2,
             **changes,
         }

@@ -100,11 +100,11 @@ class Chain:
         self.directory.mkdir()
         self.pipe = edge.root / "apply.request"
         os.mkfifo(self.pipe)
-        # The program as it is, but for the place of its pipe.
+        # The program as it is, but for the places of its pipe and its lock.
         request = edge.root / "nginx-edge-request"
         text = REQUEST.read_text()
-        assert text.count("/run/nginx-edge/apply.request") == 1
-        request.write_text(text.replace("/run/nginx-edge/apply.request", str(self.pipe)))
+        assert text.count("/run/nginx-edge/") == 2
+        request.write_text(text.replace("/run/nginx-edge/", f"{edge.root}/"))
         request.chmod(0o755)
         options = f"{http_options()}\n"
         (edge.base / "http.conf").write_text(options + (edge.base / "http.conf").read_text())
@@ -134,7 +134,7 @@ class Chain:
                 "name": f"edge-{side}",
                 "contents": source(self.edge_description),
                 "perms": "0644",
-                "command": str(request),
+                "command": f"{request} --paced",
                 "destination": str(edge.state / "staging" / name),
             }
             for side, source, name in (("http", http_template, "http.conf"), ("stream", tcp_template, "stream.conf"))

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 import typing as t
 from pathlib import Path
 
@@ -150,6 +151,21 @@ def test_a_burst_is_a_few_reloads_and_all_of_it_is_served(site: Site) -> None:
     site.register("single", 90)
     site.serves("single", 90)
     site.chain.follows(lambda: int(site.edge.status()["generation"]) == generation + 1, "one change, one generation")
+
+
+def test_in_a_storm_nothing_is_rendered_that_is_replaced_before_it_is_read(site: Site) -> None:
+    before, rendered = int(site.edge.status()["generation"]), site.chain.rendered()["http"]
+    number, until = 0, time.monotonic() + 20
+    while time.monotonic() < until:
+        number += 1
+        site.register(f"s{number}", number)
+        time.sleep(0.05)
+    site.serves(f"s{number}", number)
+    site.chain.follows(lambda: site.edge.status()["up_to_date"] and len(site.edge.status()["services"]) == number + 1, "quiet")
+    runs, renderings = int(site.edge.status()["generation"]) - before, site.chain.rendered()["http"] - rendered
+    print(f"{number} changes, {renderings} renderings, {runs} runs")
+    assert runs <= 35, "ten at once, then one a second"
+    assert renderings <= 2 * runs
 
 
 def test_consul_template_outlives_whatever_happens_to_the_apply(site: Site) -> None:

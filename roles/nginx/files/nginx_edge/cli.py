@@ -13,6 +13,7 @@ import time
 from . import boot
 from .engine import Engine, Result, log
 from .nginxconf import printable
+from .pace import Busy, Pace
 from .page import clock
 from .system import Config, Trouble, load_config
 
@@ -26,29 +27,6 @@ def _code() -> float:
     return max(os.stat(f"{folder}/{name}").st_mtime for name in os.listdir(folder) if name.endswith(".py"))
 
 
-class Pace:
-    """How soon the next change may follow. Every reload leaves the workers of before behind until their last connection ends, so a storm of changes
-    must not become one of reloads: some at once, as many as a person sets off, and then one a second, which carries all that came meanwhile."""
-
-    AT_ONCE, PER_SECOND = 10.0, 1.0
-
-    def __init__(self) -> None:
-        self._left, self._at = self.AT_ONCE, 0.0
-
-    def _refill(self, now: float) -> None:
-        self._left, self._at = min(self.AT_ONCE, self._left + max(0.0, now - self._at) * self.PER_SECOND), now
-
-    def pause(self, now: float) -> float:
-        """Seconds to wait before the next run."""
-        self._refill(now)
-        return max(0.0, (1 - self._left) / self.PER_SECOND)
-
-    def spend(self, now: float) -> None:
-        """A run has changed something."""
-        self._refill(now)
-        self._left -= 1
-
-
 def serve_requests(path: str) -> int:
     """Started by the first request in the pipe: one run answers every request that waits; those that come meanwhile get the next run.
 
@@ -56,11 +34,11 @@ def serve_requests(path: str) -> int:
     count = int(os.environ.get("LISTEN_FDS", "0")) if os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
     pipes = range(FIRST_FD, FIRST_FD + count)
     poller, code, pace, again = select.poll(), _code(), Pace(), False
+    busy = Busy(load_config(path).busy, os.fstat(FIRST_FD).st_gid if pipes else -1)
     for pipe in pipes:
         os.set_blocking(pipe, False)
         poller.register(pipe, select.POLLIN)
     while True:
-        time.sleep(pace.pause(time.monotonic()))
         for pipe in pipes:
             try:
                 while os.read(pipe, 1 << 16):
@@ -69,9 +47,12 @@ def serve_requests(path: str) -> int:
                 pass
         config = load_config(path)
         _await_catalogue(config)
+        if pace.is_storm(time.monotonic()):
+            busy.hold()
         result = Engine(config).apply(again=again)
         if result.changed:
             pace.spend(time.monotonic())
+        busy.rest(pace.pause(time.monotonic()))
         # No further change of the catalogue may come for days: what is in the way of this one is looked at again.
         again = result.waiting or (result.outcome == "failed" and result.blame in ("operator", "host"))
         requested = _wait(poller, config, config.retry if again else None) if pipes else []

@@ -55,6 +55,8 @@ class Config(NamedTuple):
     boot_wait: float = 60
     # The agent of a node tells a new leader what the node runs within 15 s, which is how often it tries.
     boot_settle: float = 15
+    # Held while nothing newer can be taken; see pace.py.
+    busy: str = "/run/nginx-edge/apply.busy"
     # How long what the limits refuse is not seen.
     watch: float = 10
     testing: bool = False

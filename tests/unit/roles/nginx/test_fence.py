@@ -95,3 +95,11 @@ def test_a_start_of_the_host_and_nothing_else_forgets_what_was_staged(tmp_path: 
     assert mark.read_text() == "late" and len(list(staging.iterdir())) == 2
     subprocess.run([*command, "--boot"], check=True)
     assert mark.read_text() == "" and list(staging.iterdir()) == []
+
+
+def test_what_answers_requests_goes_before_what_prepares_changes(fence: dict[str, list[str]]) -> None:
+    """Weights count only while processors are short. 100 is what a container has, and whatever names none."""
+    consul_template = (ROLE.parent / "consul_template" / "templates" / "consul-template.service.j2").read_text()
+    weights = [int(one) for one in (*fence["CPUWeight"], *settings("nginx-edge-apply.service")["CPUWeight"])]
+    weights += [int(line.partition("=")[2]) for line in consul_template.splitlines() if line.startswith("CPUWeight=")]
+    assert len(weights) == 3 and weights[0] > 100 > weights[1] > weights[2]

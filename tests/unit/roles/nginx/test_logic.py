@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,12 @@ import pytest
 from nginx_edge import state as states
 from nginx_edge import system
 from nginx_edge.check import explain, foreign_files, foreign_listeners, mirror
-from nginx_edge.cli import Pace
 from nginx_edge.foreign import no_address, passes_to, with_port
 from nginx_edge.nginxconf import Document, LeftOut, Listener, Places
 from nginx_edge.render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, Source, Wanted, render
 from nginx_edge.report import as_lines, build_report, dropped_too_many, report_lines, served
 from nginx_edge.system import Config, Trouble, load_config, not_bound, parse_proc_net
 
-PROGRAM = Path(__file__).resolve().parents[4] / "roles" / "nginx" / "files" / "nginx-edge-request"
 SERVED = '#! {"kind": "served", "side": "tcp", "service": "echo", "port": 9999}\n'
 
 
@@ -151,7 +147,7 @@ def test_the_state_survives_its_file() -> None:
 
 def test_the_state_file_is_documented() -> None:
     """The README has each key of the file, and no other."""
-    text = (PROGRAM.parents[1] / "README.md").read_text()
+    text = (Path(__file__).resolve().parents[4] / "roles" / "nginx" / "README.md").read_text()
     table = text.partition("### state.json\n")[2].partition("\n`outcome` is")[0]
     documented = {key for row in table.splitlines() if row.startswith("| `") for key in re.findall(r"`([a-z_]+)`", row.split("|")[1])}
     assert documented == set(states.empty())
@@ -459,62 +455,3 @@ def test_name_servers_that_are_away_keep_no_change_waiting(monkeypatch: pytest.M
         assert system.has_address("shop.example", timeout=0.05) is None
     finally:
         gone.set()
-
-
-# -- pace -------------------------------------------------------------------------------------------------------------------
-
-
-def test_single_changes_never_wait() -> None:
-    pace, now = Pace(), 1000.0
-    for _ in range(100):
-        now += 1
-        assert pace.pause(now) == 0
-        pace.spend(now)
-
-
-def test_a_storm_of_changes_becomes_one_reload_a_second() -> None:
-    pace, now, runs = Pace(), 1000.0, []
-    while now < 1060:
-        now += pace.pause(now)
-        runs.append(now)
-        pace.spend(now)
-        now += 0.1  # what a run takes
-    # The first ones come at once.
-    assert runs[9] - runs[0] < 1
-    gaps = [after - before for before, after in zip(runs[15:], runs[16:])]
-    assert all(gap == pytest.approx(1) for gap in gaps)
-    # After a quiet time, there is the whole allowance again.
-    assert pace.pause(now + 20) == 0
-    for _ in range(9):
-        pace.spend(now + 20)
-    assert pace.pause(now + 20) == 0
-    pace.spend(now + 20)
-    assert pace.pause(now + 20) == pytest.approx(1)
-
-
-# -- requests ---------------------------------------------------------------------------------------------------------------
-
-
-def test_a_request_is_a_byte_in_the_pipe_and_waits_for_nobody(tmp_path: Path) -> None:
-    pipe = tmp_path / "apply.request"
-    program = PROGRAM.read_text().replace("/run/nginx-edge/apply.request", str(pipe))
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, timeout=20, check=False)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert os.read(reader, 10) == b"\n"
-    finally:
-        os.close(reader)
-    # Nobody reads: the service is being started, or is gone.
-    done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, timeout=20, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_a_request_without_a_pipe_says_so_and_leaves_nothing(tmp_path: Path) -> None:
-    pipe = tmp_path / "apply.request"
-    program = PROGRAM.read_text().replace("/run/nginx-edge/apply.request", str(pipe))
-    done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode == 0
-    assert "apply.request is not there: see systemctl status nginx-edge-apply.socket" in done.stderr
-    assert not pipe.exists()
