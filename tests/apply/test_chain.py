@@ -165,7 +165,8 @@ def test_in_a_storm_nothing_is_rendered_that_is_replaced_before_it_is_read(site:
     runs, renderings = int(site.edge.status()["generation"]) - before, site.chain.rendered()["http"] - rendered
     print(f"{number} changes, {renderings} renderings, {runs} runs")
     assert runs <= 35, "ten at once, then one a second"
-    assert renderings <= 2 * runs
+    # Those during the first run, and as many as may come between two runs.
+    assert renderings <= 2 * runs + 10
 
 
 def test_consul_template_outlives_whatever_happens_to_the_apply(site: Site) -> None:

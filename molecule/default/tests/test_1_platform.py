@@ -47,6 +47,15 @@ def test_a_service_runs_as_its_own_user(host: Host, unit: str) -> None:
         raise
 
 
+@pytest.mark.parametrize("edge", lab.EDGES)
+def test_a_checked_apply_that_was_killed_is_repeated(edge: str) -> None:
+    ask = "systemctl show -p MainPID --value nginx-edge-apply.service"
+    lab.run(edge, "/usr/local/bin/nginx-edge-request")
+    process = lab.wait_for(lambda: lab.run(edge, ask).lstrip("0"), 20, f"{edge}: the program runs")
+    lab.run(edge, f"kill -KILL {process}")
+    lab.wait_for(lambda: lab.run(edge, ask) not in ("0", process), 20, f"{edge}: it runs again", lambda: lab.journal(edge, "nginx-edge-apply"))
+
+
 @pytest.mark.parametrize("unit", ["consul", "registrator", "consul-template", "nginx-edge-apply"])
 def test_exposure_of_the_units(host: Host, unit: str) -> None:
     if not host.file(f"/etc/systemd/system/{unit}.service").exists:

@@ -19,6 +19,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._left, self._at = self.AT_ONCE, 0.0
+        self._changed = float("-inf")
 
     def _refill(self, now: float) -> None:
         self._left, self._at = min(self.AT_ONCE, self._left + max(0.0, now - self._at) * self.PER_SECOND), now
@@ -29,14 +30,14 @@ class Pace:
         return max(0.0, (1 - self._left) / self.PER_SECOND)
 
     def is_storm(self, now: float) -> bool:
-        """Whether a change now would be followed by a pause."""
-        self._refill(now)
-        return self._left < 2
+        """Whether a run now would follow closely upon one that changed something."""
+        return now - self._changed < 1 / self.PER_SECOND
 
     def spend(self, now: float) -> None:
         """A run has changed something."""
         self._refill(now)
         self._left -= 1
+        self._changed = now
 
 
 class Busy:
@@ -69,7 +70,7 @@ class Busy:
     def rest(self, seconds: float) -> None:
         """Wait, and let the newest state be rendered once, in time for the run that comes then.
 
-        In a storm the lock is held on: through that run, or until a request comes."""
+        After a pause that is worth it the lock is held on: through that run, or until a request comes."""
         if seconds <= self.AHEAD:
             self._lock(fcntl.LOCK_UN)
             time.sleep(seconds)
