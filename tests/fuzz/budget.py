@@ -26,7 +26,7 @@ SHRINK = [] if os.environ.get("FUZZ_SHRINK") == "no" else [Phase.shrink]
 LEAST_CATALOGUES, LEAST_SERVICES = 150, 2000
 
 FUZZ = settings(
-    max_examples=CATALOGUES,
+    max_examples=max(10, CATALOGUES * 2 // 3),
     # Real programs take the time they take, and a catalogue is large.
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example, HealthCheck.filter_too_much],
@@ -36,4 +36,6 @@ FUZZ = settings(
     report_multiple_bugs=False,
     phases=[Phase.explicit, Phase.generate, *SHRINK],
 )
+#: For each of some thirty catalogues that others are drawn around.
+AROUND = settings(FUZZ, max_examples=max(1, CATALOGUES // 100))
 FOLLOW = settings(FUZZ, max_examples=max(10, CATALOGUES // 10))

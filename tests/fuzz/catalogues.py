@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from fuzz_rig import AGENT, BACKEND_PORTS, EDGE, MARKER, NETWORK, PORTS, Catalogue, Instance, Node, Settings
+from fuzz_rig import AGENT, BACKEND_PORTS, EDGE, EDGE_PLACES, EDGES, MARKER, NETWORK, PORTS, Catalogue, Instance, Node, Settings
 from hypothesis import strategies as st
 from oracle import DOMAIN, good_name
 
@@ -235,9 +235,7 @@ TAGS = (("http",), ("tcp",), ("tls",), ("http", "tls"), ("http", "tcp", "tls"), 
 
 
 ODD_PORTS = (0, 1, 80, 65535, 65536, -1, 8500, 2375, 22, 53, 2**31, 99999999999)
-# Addresses of edges, as they are told to the edge and as somebody may spell them, and ports that an edge listens on.
-EDGES = ("192.0.2.10", "2001:db8::1:0:a")
-EDGE_PLACES = (EDGE, "192.0.2.10", "2001:db8::1:0:a", "2001:DB8:0:0:0:1:0:A", "2001:db8:0:0::0001:0:a")
+# Ports that an edge listens on.
 OWN_PORTS = (PORTS.http, PORTS.tls, 20039, *range(PORTS.first, PORTS.first + 12))
 
 
@@ -311,9 +309,9 @@ def settings(draw: st.DrawFn) -> Settings:
 
 
 @st.composite
-def catalogues(draw: st.DrawFn, least: int = MIN_SERVICES, most: int = MAX_SERVICES) -> Catalogue:
-    """A catalogue of so many services."""
-    chosen = draw(settings())
+def catalogues(draw: st.DrawFn, least: int = MIN_SERVICES, most: int = MAX_SERVICES, around: Catalogue | None = None) -> Catalogue:
+    """A catalogue of so many services, with those of another one and its settings if there is one."""
+    chosen = around.settings if around else draw(settings())
     nodes = []
     for number in range(draw(st.integers(1, 3))):
         kind = draw(st.integers(0, 11))
@@ -324,7 +322,7 @@ def catalogues(draw: st.DrawFn, least: int = MIN_SERVICES, most: int = MAX_SERVI
         address = draw(hostile()) if kind == 10 else NETWORK.address(250, 1 + number)
         status = draw(st.sampled_from(("critical", "warning", "maintenance"))) if kind == 9 else ""
         nodes.append(Node(name, address, status))
-    found: list[Instance] = []
+    found = list(around.instances) if around else []
     found_names = draw(st.lists(names(), min_size=least, max_size=most, unique=True))
     for name in found_names[: draw(st.integers(0, 3))]:
         # Another spelling of one host name.

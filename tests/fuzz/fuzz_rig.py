@@ -83,6 +83,9 @@ class Network:
 
 NETWORK = Network()
 EDGE = NETWORK.address(255, 2)
+# Addresses of edges, as they are told to the edge and as somebody may spell them.
+EDGES = ("192.0.2.10", "2001:db8::1:0:a")
+EDGE_PLACES = (EDGE, *EDGES, "2001:DB8:0:0:0:1:0:A", "2001:db8:0:0::0001:0:a")
 
 
 def bindable(address: str, port: int) -> bool:
