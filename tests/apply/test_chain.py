@@ -169,6 +169,22 @@ def test_in_a_storm_nothing_is_rendered_that_is_replaced_before_it_is_read(site:
     assert renderings <= 2 * runs + 10
 
 
+def test_a_loss_in_a_storm_is_waited_for_to_its_end(site: Site) -> None:
+    """A catalogue that melts away right after another change: the guard sees the whole loss, although renderings are held back in a storm."""
+    for number in range(1, 9):
+        site.register(f"s{number}", number)
+    site.serves("s8", 8)
+    site.chain.follows(lambda: site.edge.status()["up_to_date"] and len(site.edge.status()["services"]) == 9, "quiet")
+    site.edge.configure()
+    # The run of a change that nobody minds, and within a second of it the loss of one service after the other.
+    site.register("new", 9)
+    site.serves("new", 9)
+    for number in range(1, 9):
+        site.consul.ask("PUT", "/v1/catalog/deregister", {"Node": "node", "ServiceID": f"s{number}-{number}"})
+    site.chain.follows(lambda: (site.edge.status()["refused"] or {}).get("gone_count") == 8, "the whole loss is refused")
+    assert [site.chain.get(f"s{number}") for number in range(1, 9)] == [(200, site.places.address(number, 0)) for number in range(1, 9)]
+
+
 def test_consul_template_outlives_whatever_happens_to_the_apply(site: Site) -> None:
     """Killed in the middle, gone, a full pipe's worth of requests, a program that can't be read, nginx killed: it goes on, and all catches up."""
     chain, edge = site.chain, site.edge

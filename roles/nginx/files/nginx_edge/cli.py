@@ -49,7 +49,7 @@ def serve_requests(path: str) -> int:
         _await_catalogue(config)
         if pace.is_storm(time.monotonic()):
             busy.hold()
-        result = Engine(config).apply(again=again)
+        result = Engine(config, before_news=busy.release).apply(again=again)
         if result.changed:
             pace.spend(time.monotonic())
         busy.rest(pace.pause(time.monotonic()))

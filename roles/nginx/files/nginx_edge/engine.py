@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from . import boot, former, logins
@@ -43,7 +44,7 @@ from .system import (
 
 FAILED_KEPT = 5
 # A loss is complete when nothing has come for so long, or at the latest after so long.
-SETTLE_SECONDS, SETTLE_LONGEST_SECONDS = 0.25, 2.0
+SETTLE_SECONDS, SETTLE_LONGEST_SECONDS = 0.5, 3.0
 SEVERITY = {"applied": 6, "unchanged": 6, "repaired": 5, "rolled_back": 5, "held": 5, "refused": 4, "failed": 3}
 
 
@@ -73,8 +74,10 @@ class Engine:
     # Of the generation that was asked about last: the texts are large.
     known_logs: tuple[tuple[str, str | None], list[str]] = (("", None), [])
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, before_news: Callable[[], None] = lambda: None) -> None:
         self.config = config
+        # Called before this waits for what is staged next.
+        self.before_news = before_news
         self.nginx = Nginx(config)
         self.state = states.empty()
         self.state_changed = False
@@ -683,6 +686,7 @@ class Engine:
             nothing_lost = confirmed or len(now) < self.config.shrink_min_services or not self.still_answering(now - services)
             if nothing_lost or time.monotonic() >= deadline:
                 return wanted, services
+            self.before_news()
             time.sleep(SETTLE_SECONDS)
             source, before = self.source(), source
             if source == before:

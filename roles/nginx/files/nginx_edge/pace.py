@@ -67,17 +67,21 @@ class Busy:
         """Nothing that is rendered from now on will be read soon."""
         self._lock(fcntl.LOCK_EX)
 
+    def release(self) -> None:
+        """What is rendered from now on is wanted, also in the middle of a run."""
+        self._lock(fcntl.LOCK_UN)
+
     def rest(self, seconds: float) -> None:
         """Wait, and let the newest state be rendered once, in time for the run that comes then.
 
         After a pause that is worth it the lock is held on: through that run, or until a request comes."""
         if seconds <= self.AHEAD:
-            self._lock(fcntl.LOCK_UN)
+            self.release()
             time.sleep(seconds)
             return
         self.hold()
         time.sleep(seconds - self.AHEAD)
-        self._lock(fcntl.LOCK_UN)
+        self.release()
         time.sleep(self.GAP)
         self.hold()
         time.sleep(self.AHEAD - self.GAP)
