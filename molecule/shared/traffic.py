@@ -38,10 +38,10 @@ echo "asked $asked"
 """
 
 
-def addresses() -> dict[str, str]:
+def addresses(edges: t.Iterable[str] = lab.EDGES) -> dict[str, str]:
     """The edges' addresses, each proven to be that of a container of this run: no request may leave this machine."""
     found = {}
-    for edge in lab.EDGES:
+    for edge in edges:
         document = json.loads(subprocess.run(["docker", "inspect", lab.container(edge)], capture_output=True, text=True, check=True).stdout)[0]
         of_container = {network["IPAddress"] for network in document["NetworkSettings"]["Networks"].values()}
         assert document["State"]["Running"] and document["Config"]["Labels"].get("owner") == "molecule"
@@ -62,13 +62,13 @@ def ask(address: str, service: str = SERVICE) -> str:
         connection.close()
 
 
-def targets(service: str = SERVICE) -> list[Target]:
+def targets(service: str = SERVICE, edges: t.Sequence[str] = lab.EDGES) -> list[Target]:
     """A hundred requests a second for a service, in equal shares through the edges."""
-    edges = addresses().values()
+    asked = addresses(edges).values()
     return [
         Target(f"{address} {number}", RATE / WORKERS, lambda _count, address=address: ask(address, service))
-        for number in range(WORKERS // len(lab.EDGES))
-        for address in edges
+        for number in range(WORKERS // len(edges))
+        for address in asked
     ]
 
 
@@ -109,13 +109,15 @@ def wait_until_served(*nodes: str, seconds: float = 90, moved: t.Mapping[str, st
 
 
 class Callers:
-    """A hundred requests a second through both edges, and names on every host, from the beginning to the end of a block."""
+    """A hundred requests a second through both edges, and names on every host, from the beginning to the end of a block.
 
-    def __init__(self, nodes: t.Iterable[str] = tuple(lab.NODES)) -> None:
+    ``nodes`` and ``edges``: those that are asked, when the others are away."""
+
+    def __init__(self, nodes: t.Iterable[str] = tuple(lab.NODES), edges: t.Sequence[str] = lab.EDGES) -> None:
         self.nodes = tuple(nodes)
         self.names: dict[str, str] = {}
         self.seconds = 0.0
-        self.load = Load(targets(), seconds=MOST_SECONDS, requests=MOST_SECONDS * RATE // WORKERS)
+        self.load = Load(targets(edges=edges), seconds=MOST_SECONDS, requests=MOST_SECONDS * RATE // WORKERS)
         self.threads = [threading.Thread(target=self._watch, args=(node,), daemon=True) for node in self.nodes]
 
     def _watch(self, node: str) -> None:

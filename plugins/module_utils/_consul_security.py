@@ -42,13 +42,13 @@ def stage_of(config_text: str | None) -> str:
     return "use" if config.get("encrypt_verify_outgoing") else "offer"
 
 
-def primary_key(keyring_text: str | None) -> str:
-    """The key that an agent encrypts with: the first one of its keyring file. Empty without any."""
+def keys_of(keyring_text: str | None) -> list[str]:
+    """The keys of an agent's keyring file. It encrypts with the first one, and reads what is encrypted with any."""
     try:
         keys = json.loads(keyring_text or "[]")
     except ValueError:
-        return ""
-    return str(keys[0]) if isinstance(keys, list) and keys else ""
+        return []
+    return [str(key) for key in keys] if isinstance(keys, list) else []
 
 
 def dns_token(tokens_text: str | None) -> str:

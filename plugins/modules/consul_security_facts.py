@@ -12,8 +12,8 @@ short_description: How far a Consul agent is on its way from open to secure
 version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
-  - Reads what the agent of this host is configured to demand, the key with which its gossip is encrypted, and the token with which it answers DNS.
-  - Reads files only, so that an agent that does not run answers as well. Use C(no_log), because the result holds the key and the token.
+  - Reads what the agent of this host is configured to demand, the keys of its gossip, and the token with which it answers DNS.
+  - Reads files only, so that an agent that does not run answers as well. Use C(no_log), because the result holds the keys and the token.
 options:
   config:
     description: [The agent's configuration file.]
@@ -50,9 +50,10 @@ stage:
       uses them itself, and demands them of everybody.
   type: str
   returned: always
-gossip_key:
-  description: The key that the agent encrypts its gossip with, empty without one.
-  type: str
+gossip_keys:
+  description: The keys of the gossip that the agent knows. It encrypts with the first one.
+  type: list
+  elements: str
   returned: always
 dns_token:
   description: The token with which the agent asks for callers of its DNS, empty without one.
@@ -62,7 +63,7 @@ dns_token:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_security import dns_token, primary_key, stage_of
+from ansible_collections.trinode.platform.plugins.module_utils._consul_security import dns_token, keys_of, stage_of
 
 
 def read(path: str) -> str | None:
@@ -88,7 +89,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         stage=stage_of(read(module.params["config"])),
-        gossip_key=primary_key(read(f"{module.params['data_directory']}/serf/local.keyring")),
+        gossip_keys=keys_of(read(f"{module.params['data_directory']}/serf/local.keyring")),
         dns_token=dns_token(read(module.params["tokens"])),
     )
 

@@ -37,9 +37,9 @@ def test_a_broken_file_is_an_open_agent() -> None:
     assert security.stage_of("{") == "none"
 
 
-@pytest.mark.parametrize(("text", "key"), [(None, ""), ("[]", ""), ("{", ""), (json.dumps([NEW, OLD]), NEW)])
-def test_the_first_key_is_the_one_in_use(text: str | None, key: str) -> None:
-    assert security.primary_key(text) == key
+@pytest.mark.parametrize(("text", "keys"), [(None, []), ("[]", []), ("{", []), ("{}", []), (json.dumps([NEW, OLD]), [NEW, OLD])])
+def test_the_keys_of_an_agent(text: str | None, keys: list[str]) -> None:
+    assert security.keys_of(text) == keys
 
 
 @pytest.mark.parametrize(("text", "good"), [(OLD, True), ("", False), ("?", False), ("AAAA", False)])
