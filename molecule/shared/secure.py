@@ -78,6 +78,13 @@ def outside(command: str) -> str:
     return done.stdout.strip()
 
 
+def sent(address: str, port: int, text: str, seconds: int = 20) -> tuple[str, bool]:
+    """What the host outside gets for a text over TCP, and whether the other side ended the connection in time."""
+    script = f"timeout {seconds} bash -c 'exec 3<>/dev/tcp/{address}/{port}; cat >&3; cat <&3'"
+    done = subprocess.run(["docker", "exec", "-i", OUTSIDER, "sh", "-c", script], input=text.encode(), capture_output=True, check=False)
+    return done.stdout.decode(errors="replace"), done.returncode != 124
+
+
 def said(node: str, unit: str, text: str, since: str, seconds: float = 15) -> str:
     """The line of a unit's journal that says so."""
 

@@ -121,6 +121,25 @@ def test_the_general_token_does_not_claim_a_protected_name() -> None:
     assert secure.ask(NODE, "/v1/agent/service/deregister/x", secure.token("service-billing"), "PUT").status == 200
 
 
+def test_a_stolen_token_puts_no_lookalike_at_an_edge() -> None:
+    """Past the registration, which refuses the name: Consul's rights do not know how a name looks."""
+    body = {"ID": "lookalike", "Name": "bi11ing", "Tags": ["http"], "Address": ADDRESS, "Port": 80}
+    stolen = secure.token(f"registrator-{NODE}")
+    assert secure.ask(NODE, "/v1/agent/service/register", stolen, "PUT", body).status == 200
+    try:
+        for edge in lab.EDGES:
+            lab.wait_for(
+                lambda edge=edge: "the name looks like that of protected service billing" in lab.run(edge, "nginx-edge-apply --status", check=False),
+                30,
+                f"{edge} reports the name",
+                lambda edge=edge: lab.run(edge, "nginx-edge-apply --status", check=False),
+            )
+            status = lab.run(edge, "curl -s -o /dev/null -w '%{http_code}' -H 'Host: bi11ing.apps.hospital.example' http://127.0.0.1/")
+            assert status == "404"
+    finally:
+        assert secure.ask(NODE, "/v1/agent/service/deregister/lookalike", stolen, "PUT").status == 200
+
+
 def test_a_label_does_not_poison_the_edge(container: registration.Node) -> None:
     since = secure.clock(NODE)
     container.start("poison", "-p 8080 --label SERVICE_TAGS=http --label 'SERVICE_NAME=x; } server { listen 81; }'")
