@@ -26,31 +26,36 @@ class ClusterKey(t.NamedTuple):
 def cluster_key(rings: t.Mapping[str, t.Sequence[str]], stored: str, unseen: int) -> ClusterKey:
     """Return the key of the cluster.
 
-    The cluster is right, and not the machine that the playbook runs on: its secrets may be an older copy. Nor is one
-    host right: its disk may be that of a snapshot from before a rotation. So more than half of the hosts decide. While
-    a rotation is under way, agents know two keys.
+    Neither the secrets nor a single host decide: the secrets may be an older copy, and the disk of a host that of a
+    snapshot from before a rotation. More than half of the hosts do; the secrets break a tie. A rotation installs its key
+    everywhere, then uses it everywhere, and then removes the former one: until the last step, all agents know the stored key.
 
     Args:
-        rings: the keys that the agent of each host of the play knows; the one that it encrypts with is the first. A host without any is new.
+        rings: the keys that the agent of each host of the play knows, first the one that it encrypts with; none on a new host.
         stored: the key among the secrets of the site; empty without one.
         unseen: how many further hosts the inventory has, which are not asked.
     """
     known = {host: ring for host, ring in rings.items() if ring}
     if not known:
         return ClusterKey(stored, [])
-    most = (len(known) + unseen) / 2
-    (first, users), *_others = Counter(ring[0] for ring in known.values()).most_common(1)
-    holders = sum(stored in ring for ring in known.values()) if stored else 0
-    if stored and (holders == len(known) or holders > most):
+    half = (len(known) + unseen) / 2
+    [(used, users)] = Counter(ring[0] for ring in known.values()).most_common(1)
+    holders = sum(stored in ring for ring in known.values())
+    if holders == len(known):
         key = stored
-    elif users > most or (not stored and users == len(known)):
-        key = first
+    elif users > half or (not stored and users == len(known)):
+        key = used
+    elif holders >= half:
+        key = stored
     else:
-        others = sorted(host for host, ring in known.items() if stored not in ring)
-        return ClusterKey(
-            "",
-            [],
-            f"the agents of {', '.join(others)} do not know the key of the gossip in consul_gossip_key.txt of the secrets, and too few hosts"
-            " are asked to tell which of them is right; run the playbook without --limit",
-        )
+        return ClusterKey("", [], _problem(sorted(host for host, ring in known.items() if stored not in ring), unseen))
     return ClusterKey(key, sorted(host for host, ring in known.items() if key not in ring))
+
+
+def _problem(hosts: t.Sequence[str], unseen: int) -> str:
+    remedy = (
+        "run the playbook without --limit, so that all hosts are compared"
+        if unseen
+        else "on each host whose key is wrong, stop consul and remove /var/lib/consul/serf/local.keyring, and run the playbook again"
+    )
+    return f"the agents of {', '.join(hosts)} do not know the gossip key in consul_gossip_key.txt of the secrets, and no key has a majority; {remedy}"

@@ -31,6 +31,11 @@ RINGS = {"c1": ["now"], "c2": ["now"], "c3": ["now"]}
         pytest.param({"c1": ["next", "now"], "c2": ["next", "now"], "c3": ["now", "next"]}, "now", 0, "now", [], id="a rotation under way"),
         pytest.param({"c1": ["next"], "c2": ["next"], "c3": ["next"]}, "now", 0, "next", [], id="a rotation that ended before its key was kept"),
         pytest.param({"c1": ["next"], "c2": ["next"], "c3": ["next", "now"]}, "now", 0, "next", [], id="one that had still to forget the former key"),
+        pytest.param(
+            {"c1": ["next"], "c2": ["next", "now"], "c3": ["next", "now"]}, "now", 0, "next", [], id="one that was interrupted while it removed the former key"
+        ),
+        pytest.param({"c1": ["next"], "c2": ["next", "now"]}, "now", 0, "next", [], id="the same with two hosts"),
+        pytest.param({"c1": ["now"], "c2": ["old"]}, "now", 0, "now", ["c2"], id="two hosts that disagree: the secrets break the tie"),
         pytest.param({"c1": ["old"]}, "now", 0, "old", [], id="a site of one host is its own majority"),
     ],
 )
@@ -39,15 +44,15 @@ def test_the_key_of_the_cluster(rings: dict[str, list[str]], stored: str, unseen
 
 
 @pytest.mark.parametrize(
-    ("rings", "stored", "unseen", "named"),
+    ("rings", "stored", "unseen", "named", "remedy"),
     [
-        pytest.param({"c2": ["old"]}, "now", 2, "c2", id="one host of three, from a snapshot or with an older copy of the secrets"),
-        pytest.param({"c1": ["a"], "c2": ["b"]}, "now", 0, "c1, c2", id="two that disagree"),
-        pytest.param({"c1": ["a"], "c2": ["b"]}, "", 1, "c1, c2", id="two that disagree, and no secrets"),
-        pytest.param({"c1": ["now"], "c2": ["old"]}, "now", 2, "c2", id="two of four"),
+        pytest.param({"c2": ["old"]}, "now", 2, "c2", "without --limit", id="one host of three, from a snapshot or with an older copy of the secrets"),
+        pytest.param({"c1": ["a"], "c2": ["b"]}, "now", 0, "c1, c2", "local.keyring", id="two that disagree, and neither with the secrets"),
+        pytest.param({"c1": ["a"], "c2": ["b"]}, "", 1, "c1, c2", "without --limit", id="two that disagree, and no secrets"),
+        pytest.param({"c1": ["now"], "c2": ["old"]}, "now", 2, "c2", "without --limit", id="two of four"),
     ],
 )
-def test_what_cannot_be_told_is_not_guessed(rings: dict[str, list[str]], stored: str, unseen: int, named: str) -> None:
+def test_what_cannot_be_told_is_not_guessed(rings: dict[str, list[str]], stored: str, unseen: int, named: str, remedy: str) -> None:
     found = cluster_key(rings, stored, unseen)
     assert (found.key, found.left_behind) == ("", [])
-    assert found.problem.startswith(f"the agents of {named} do not know the key") and "without --limit" in found.problem
+    assert found.problem.startswith(f"the agents of {named} do not know the gossip key") and remedy in found.problem
