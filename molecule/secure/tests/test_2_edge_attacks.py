@@ -17,7 +17,7 @@ HOST = "billing.apps.hospital.example"
 
 
 def logged(edge: str, path: str) -> str:
-    """The status with which the logs of an edge have a request. What is no request of a service is in nginx's own."""
+    """Return the status of a request in the logs of an edge. nginx logs a request without a service in its own log."""
     lines = lab.run(edge, f"grep -h '{path}' /var/log/nginx/edge-http.log /var/log/nginx/access.log", check=False)
     found = re.findall(r'"status":"([0-9]{3})"|" ([0-9]{3}) ', lines)
     return "".join(found[-1]) if found else ""

@@ -55,6 +55,9 @@ def serve_requests(path: str) -> int:
         busy.rest(pace.pause(time.monotonic()))
         # No further change of the catalogue may come for days: what is in the way of this one is looked at again.
         again = result.waiting or (result.outcome == "failed" and result.blame in ("operator", "host"))
+        if not poller.poll(0):
+            # A rendering that missed its turn, on a busy host, must not wait for a request that only it would send.
+            busy.release()
         requested = _wait(poller, config, config.retry if again else None) if pipes else []
         if requested:
             again = False

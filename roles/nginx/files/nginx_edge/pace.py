@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps a storm of changes from becoming one of reloads, and of renderings that nobody reads."""
+"""Limit how often changes are applied, and how often consul-template renders meanwhile."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import time
 
 
 class Pace:
-    """How soon the next change may follow. Every reload leaves the workers of before behind until their last connection ends, so a storm of changes
-    must not become one of reloads: some at once, as many as a person sets off, and then one a second, which carries all that came meanwhile."""
+    """How soon the next change may follow.
+
+    Every reload leaves old workers behind until their last connection ends. So a few changes, as many as a person makes,
+    are applied at once, and then one a second, each with everything that came in between."""
 
     AT_ONCE, PER_SECOND = 10.0, 1.0
 
@@ -41,21 +43,21 @@ class Pace:
 
 
 class Busy:
-    """A lock that ``nginx-edge-request`` waits for, so that consul-template renders nothing that would be replaced before it is read.
+    """A lock that ``nginx-edge-request --paced`` waits for, so that consul-template does not render what would be replaced.
 
-    It can do no more than delay: who asks waits a few seconds at most, the kernel lets go of it when the program dies, and when somebody else
-    holds it, or it can't be had, everything goes on without it."""
+    It only delays: a request waits 5 s at most, the kernel releases the lock when the program ends, and without the lock,
+    or while another process holds it, everything works as before."""
 
-    #: Seconds before the next run at which the newest state of the catalogue is rendered: what that takes with some 1,000 services.
+    #: Seconds before the next run at which the latest state is rendered; with about 1,000 services that takes so long.
     AHEAD = 0.25
-    #: Seconds for which the lock is let go then: long enough for one that waits, and too short for the one after it.
+    #: Seconds for which the lock is released then: enough for the request that waits, and not for the one after it.
     GAP = 0.02
 
     def __init__(self, path: str, group: int) -> None:
         self._fd = -1
         with contextlib.suppress(OSError):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-            # Only who may ask: whoever may read it can hold it.
+            # Only for users who may request an apply, because a user who can open the file can hold the lock.
             os.fchown(self._fd, -1, group)
 
     def _lock(self, how: int) -> None:
@@ -64,17 +66,17 @@ class Busy:
                 fcntl.flock(self._fd, how | fcntl.LOCK_NB)
 
     def hold(self) -> None:
-        """Nothing that is rendered from now on will be read soon."""
+        """Delay further renderings."""
         self._lock(fcntl.LOCK_EX)
 
     def release(self) -> None:
-        """What is rendered from now on is wanted, also in the middle of a run."""
+        """Allow renderings."""
         self._lock(fcntl.LOCK_UN)
 
     def rest(self, seconds: float) -> None:
-        """Wait, and let the newest state be rendered once, in time for the run that comes then.
+        """Wait, and allow one rendering of the latest state in time for the next run.
 
-        After a pause that is worth it the lock is held on: through that run, or until a request comes."""
+        After a pause of more than ``AHEAD`` the lock is still held, for that run."""
         if seconds <= self.AHEAD:
             self.release()
             time.sleep(seconds)
