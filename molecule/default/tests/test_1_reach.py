@@ -93,3 +93,63 @@ def test_programs_of_the_platform_listen_where_they_are_meant_to(node: str) -> N
             assert address == "127.0.0.1", f"{node}: {line}"
         elif address.strip("[]") in ("::", "*"):
             assert int(port) == SSH, f"{node}: {line}"
+
+
+# Whether a TCP port answers, and a datagram that nothing answers, from the network of the process.
+_TRY = """
+import json, socket, sys
+found = {}
+for port in map(int, sys.argv[2:]):
+    try:
+        socket.create_connection((sys.argv[1], port), 3).close()
+        found[port] = "open"
+    except OSError as error:
+        found[port] = type(error).__name__
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", (sys.argv[1], 8301))
+print(json.dumps(found))
+"""
+
+
+def dropped(node: str) -> int:
+    """How many packets of containers to ports of other hosts the kernel has dropped."""
+    table = json.loads(lab.run(node, "nft --json list table inet container_ports"))["nftables"]
+    counters = [part["counter"] for one in table if "rule" in one for part in one["rule"]["expr"] if "counter" in part]
+    assert len(counters) == 1, table
+    return int(counters[0]["packets"])
+
+
+@pytest.fixture(name="inside", params=lab.NODES)
+def fixture_inside(request: pytest.FixtureRequest) -> t.Iterator[tuple[registration.Node, str]]:
+    """A host with a container on it, and how to run a program in the container's network."""
+    node = registration.Node(request.param, "reach-")
+    # A network of its own: its bridge has a name that nobody knows before.
+    node.run("docker network create reach-net >/dev/null")
+    try:
+        node.start("in", "--network reach-net --label SERVICE_IGNORE=true")
+        yield node, f"nsenter -t {node.run('''docker inspect -f '{{.State.Pid}}' reach-in''')} -n"
+    finally:
+        node.run("docker rm -f reach-in >/dev/null 2>&1; docker network rm reach-net >/dev/null", check=False)
+
+
+def test_a_container_reaches_no_port_of_the_cluster_on_other_hosts(inside: tuple[registration.Node, str]) -> None:
+    """It has the address of its host there, and Consul counts connections by address."""
+    node, within = inside
+    for other in set(lab.NODES) - {node.name}:
+        address, before = lab.NODES[other], dropped(node.name)
+        found = json.loads(node.run(f"{within} python3 - {address} {DNS} {RPC} {GOSSIP}", given=_TRY))
+        assert found == {str(DNS): "open", str(RPC): "TimeoutError", str(GOSSIP): "TimeoutError"}
+        # A SYN for each of the two at least, and the datagram.
+        assert dropped(node.name) >= before + 3
+        # The host itself is not meant, nor its agent.
+        assert json.loads(node.run(f"python3 - {address} {RPC} {GOSSIP}", given=_TRY)) == {str(RPC): "open", str(GOSSIP): "open"}
+
+
+def test_the_filter_is_back_when_other_rules_were_loaded() -> None:
+    """The distribution's unit flushes the rules of everybody whenever it starts, reloads or stops, Docker's own too."""
+    node = "consul-3"
+    try:
+        for verb in ("start", "reload", "restart", "stop"):
+            lab.run(node, f"systemctl {verb} nftables")
+            assert dropped(node) == 0, f"loaded anew after {verb}"
+    finally:
+        lab.run(node, "systemctl restart docker")

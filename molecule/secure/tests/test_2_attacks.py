@@ -170,3 +170,53 @@ def test_dockers_socket_goes_to_the_engine_only() -> None:
     for node in lab.NODES:
         assert lab.run(node, "getent group docker").split(":")[3] == "registrator"
         assert lab.run(node, "stat -c '%a %U:%G' /var/run/docker.sock") == "660 root:docker"
+
+
+# Tries again what does not succeed. There is no Python in the container; what it could do is done from its network.
+_FLOOD = """
+import socket, sys, time
+address, most = sys.argv[1], int(sys.argv[2])
+begun = []
+while True:
+    while len(begun) < most:
+        one = socket.socket()
+        one.setblocking(False)
+        one.connect_ex((address, 8300))
+        begun.append(one)
+    time.sleep(0.05)
+    # What the server has closed makes room for the next.
+    begun = [one for one in begun if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)]
+"""
+
+
+def test_a_container_does_not_shut_its_node_out_of_the_cluster(container: registration.Node) -> None:
+    """Other servers see its connections with the address of its node, and Consul counts connections by address."""
+    leader = secure.ask("consul-1", "/v1/status/leader", secure.token("operator")).json().split(":")[0]
+    target = leader if leader != ADDRESS else lab.NODES["consul-1"]
+    container.start("rpc")
+    container.run("cat > /tmp/flood.py << 'END'\n" + _FLOOD + "END")
+    process = container.run("docker inspect -f '{{.State.Pid}}' evil-rpc")
+    # More than Consul lets one address have.
+    container.run(f"systemd-run --quiet --collect --unit=flood-rpc nsenter -t {process} -n python3 /tmp/flood.py {target} 300")
+    try:
+        sockets = f"nsenter -t {process} -n ss -Htn state %s dport = :8300 | wc -l"
+        lab.wait_for(lambda: int(container.run(sockets % "syn-sent")) >= 300, 30, "connections are tried")
+        lab.run(NODE, "systemctl restart consul")
+
+        def is_well() -> bool:
+            servers = secure.ask("consul-1", "/v1/operator/autopilot/health", secure.token("operator")).json()["Servers"]
+            return any(server["Name"] == NODE and server["Healthy"] for server in servers)
+
+        lab.wait_for(is_well, 60, f"{NODE} is a healthy server", lambda: lab.journal(NODE, "consul"))
+        container.start("late", "-p 8080 --label SERVICE_NAME=late")
+        lab.wait_for(
+            lambda: secure.ask("consul-1", "/v1/catalog/service/late", secure.token("operator")).json(),
+            60,
+            "a new container is in the catalogue",
+            lambda: lab.journal(NODE, "consul", "registrator"),
+        )
+        assert container.run(sockets % "established") == "0"
+        assert container.run("systemctl is-active flood-rpc") == "active"
+        assert "counter packets 0 " not in container.run("nft list table inet container_ports")
+    finally:
+        container.run("systemctl stop flood-rpc; rm -f /tmp/flood.py; docker rm -f evil-rpc evil-late >/dev/null 2>&1", check=False)
