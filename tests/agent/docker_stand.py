@@ -30,6 +30,10 @@ class Stand:
         # How often each container was inspected, and the answers that wait.
         self.inspected: list[str] = []
         self.broken: set[str] = set()
+        # Every path with its query.
+        self.asked: list[str] = []
+        # Whether a ping is answered with the version of the API.
+        self.says_version = True
         # As a socket proxy that allows the list and no document.
         self.forbidden = False
         # From when on each follower wants the events.
@@ -147,8 +151,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         stand = t.cast(_Server, self.server).stand
         path = re.sub(r"^/v[0-9.]+", "", urlparse(self.path).path)
+        stand.asked.append(self.path)
         if path == "/version":
             self._answer(200, {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Version": "20.10.24"})
+        elif path == "/_ping":
+            self._answer(200, "OK", {"Api-Version": "1.41"} if stand.says_version else {})
         elif path == "/containers/json":
             self._answer(200, stand.listed())
         elif path == "/events":
@@ -164,11 +171,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(*stand.inspect(path.split("/")[2]))
 
-    def _answer(self, status: int, body: t.Any) -> None:
+    def _answer(self, status: int, body: t.Any, headers: t.Mapping[str, str] | None = None) -> None:
         text = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(text)
 

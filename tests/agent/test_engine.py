@@ -423,3 +423,18 @@ def test_nobody_takes_the_place_of_anothers_check_or_service(site: Site, taken: 
 def _catalogued(site: Site, name: str) -> list[t.Any]:
     found: list[t.Any] = site.agent.ask("GET", f"/v1/catalog/service/{name}")
     return found
+
+
+@pytest.mark.parametrize("says_version", [True, False], ids=["told by a ping", "not told by a ping"])
+def test_the_version_of_the_api_costs_docker_no_program(site: Site, says_version: bool) -> None:
+    """For /version, Docker runs three programs at each request. Only one that does not tell it with a ping is asked."""
+    site.docker.says_version = says_version
+    for number in range(8):
+        site.docker.run(f"first{number}", 30000 + number)
+    site.start()
+    assert len(site.services()) == 8
+    paths = {path.partition("?")[0] for path in site.docker.asked}
+    assert "/_ping" in paths
+    assert ("/version" in paths) is not says_version
+    # It is the version that Docker told, and not the library's own.
+    assert {path.split("/")[1] for path in paths - {"/_ping", "/version"}} == {"v1.41"}
