@@ -43,9 +43,9 @@ class Node:
         self.address = lab.NODES[name]
         self.run(_BUILD)
 
-    def run(self, script: str, check: bool = True) -> str:
+    def run(self, script: str, check: bool = True, given: str | None = None) -> str:
         """Run a shell script as root."""
-        return lab.run(self.name, script, check)
+        return lab.run(self.name, script, check, given)
 
     def start(self, name: str, options: str = "", command: str = "sleep 3600") -> None:
         """`docker run -d` of one container."""

@@ -32,8 +32,8 @@ class Stand:
         self.broken: set[str] = set()
         # Every path with its query.
         self.asked: list[str] = []
-        # Whether a ping is answered with the version of the API.
-        self.says_version = True
+        # What a ping gets: "version" of the API, "bare" (no version), "forbidden" or "no answer".
+        self.ping = "version"
         # As a socket proxy that allows the list and no document.
         self.forbidden = False
         # From when on each follower wants the events.
@@ -155,7 +155,10 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/version":
             self._answer(200, {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Version": "20.10.24"})
         elif path == "/_ping":
-            self._answer(200, "OK", {"Api-Version": "1.41"} if stand.says_version else {})
+            if stand.ping == "no answer":
+                time.sleep(LONGEST_SECONDS)
+            status = 403 if stand.ping == "forbidden" else 200
+            self._answer(status, "OK", {"Api-Version": "1.41"} if stand.ping == "version" else {})
         elif path == "/containers/json":
             self._answer(200, stand.listed())
         elif path == "/events":

@@ -17,9 +17,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "roles" / "registrator" / "files"
+sys.path.insert(0, str(FILES))
 
 from docker_stand import Stand
 from edge_rig import Consul, poll, tool
+from registrator import dockerapi
 
 
 class Site:
@@ -425,16 +427,24 @@ def _catalogued(site: Site, name: str) -> list[t.Any]:
     return found
 
 
-@pytest.mark.parametrize("says_version", [True, False], ids=["told by a ping", "not told by a ping"])
-def test_the_version_of_the_api_costs_docker_no_program(site: Site, says_version: bool) -> None:
+@pytest.mark.parametrize("ping", ["version", "bare", "forbidden"])
+def test_the_version_of_the_api_costs_docker_no_program(site: Site, ping: str) -> None:
     """For /version, Docker runs three programs at each request. Only one that does not tell it with a ping is asked."""
-    site.docker.says_version = says_version
+    site.docker.ping = ping
     for number in range(8):
         site.docker.run(f"first{number}", 30000 + number)
     site.start()
     assert len(site.services()) == 8
     paths = {path.partition("?")[0] for path in site.docker.asked}
     assert "/_ping" in paths
-    assert ("/version" in paths) is not says_version
+    assert ("/version" in paths) is (ping != "version")
     # It is the version that Docker told, and not the library's own.
     assert {path.split("/")[1] for path in paths - {"/_ping", "/version"}} == {"v1.41"}
+
+
+def test_a_ping_without_an_answer_is_not_about_a_container(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = site.docker.run("waits", 30000)
+    site.docker.ping = "no answer"
+    monkeypatch.setattr(dockerapi, "TIMEOUT", 0.3)
+    with pytest.raises(dockerapi.DockerDown, match="no answer to a ping"):
+        dockerapi.DockerClient(str(site.directory / "docker.sock")).inspect(container)

@@ -69,7 +69,7 @@ def test_the_packages_are_those_of_the_roles(suite: str) -> None:
     nginx = yaml.safe_load((ROOT / "roles/nginx/vars/main.yml").read_text(encoding="utf-8"))["__nginx_packages"]
     registrator = yaml.safe_load((ROOT / "roles/registrator/vars/main.yml").read_text(encoding="utf-8"))["__registrator_packages"]
     docker = ["docker.io", "docker-cli"] if suite == "trixie" else ["docker.io"]
-    assert common == sorted({*nginx, *registrator, *docker, "python3-apt"})
+    assert common == sorted({*nginx, *registrator, *docker, "nftables", "python3-apt"})
     # Older suites have systemd-resolved in systemd.
     assert one_of == (["resolvconf"] if suite in ("bullseye", "jammy") else ["resolvconf", "systemd-resolved"])
     # The two managers of the resolver exclude each other.

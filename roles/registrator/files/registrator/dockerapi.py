@@ -97,12 +97,17 @@ class DockerClient:
         """The version of the API that Docker speaks, from its answer to a ping.
 
         The library's own way asks for /version, for which Docker runs three programs: 30 to 170 ms while many
-        containers start, for each connection.
+        containers start, for each connection. That way is left for a proxy that lets no ping pass.
+
+        Raises:
+            docker.errors.DockerException: Docker does not answer. As from the library, it is not about one container.
         """
-        with contextlib.closing(docker.APIClient(base_url=self._url, version=DEFAULT_DOCKER_API_VERSION, timeout=TIMEOUT)) as client:
-            response = client.get(client.base_url + "/_ping", timeout=TIMEOUT)
-            response.raise_for_status()
-            return str(response.headers.get("Api-Version") or "auto")
+        try:
+            with contextlib.closing(docker.APIClient(base_url=self._url, version=DEFAULT_DOCKER_API_VERSION, timeout=TIMEOUT)) as client:
+                response = client.get(client.base_url + "/_ping", timeout=TIMEOUT)
+        except (requests.RequestException, OSError) as error:
+            raise docker.errors.DockerException(f"no answer to a ping: {error}") from error
+        return str(response.headers.get("Api-Version") or "auto") if response.ok else "auto"
 
     def _failed(self, error: Exception) -> DockerDown:
         self.close()
