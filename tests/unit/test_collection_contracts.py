@@ -186,7 +186,7 @@ def test_the_tarball_holds_only_what_users_need() -> None:
         path.name for path in ROOT.iterdir() if path.name not in (".git", "galaxy.yml") and not any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored)
     )
     allowed = {
-        "CHANGELOG.md", "LICENSE", "README.md", "changelogs", "docs", "inventories", "meta", "playbooks", "plugins",
+        "CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "changelogs", "docs", "inventories", "meta", "playbooks", "plugins",
         "requirements.in", "requirements.txt", "roles", "services", "site.yml",
     }  # fmt: skip
     assert set(kept) <= allowed, "neither meant for users nor in build_ignore of galaxy.yml"
