@@ -6,7 +6,7 @@ PYTHON ?= python3
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help python-there demo demo-down bench test test-all check fuzz artifacts samples bundle changelog setup clean \
+.PHONY: help python-there demo demo-down bench test test-all check fuzz artifacts samples bundle changed changelog setup clean \
 	lint unit install render default rejected-input artifact used-hosts day2 secure grow trixie bullseye bundle-site wan faults
 
 help: ## Show this list
@@ -55,6 +55,9 @@ bundle: python-there ## One tar file that installs a whole site without internet
 
 setup: python-there ## Only the set-up: packages, Python, engine, images, artifacts
 	@$(PYTHON) tools/stages.py setup
+
+changed: python-there ## The test stages that the changes since main need (tools/changed.py prints them)
+	@$(PYTHON) tools/stages.py $$($(PYTHON) tools/changed.py)
 
 changelog: python-there ## Write CHANGELOG.md from all fragments
 	@tools/setup/python && .venv/bin/python tools/changelog.py

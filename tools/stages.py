@@ -12,6 +12,7 @@ line `N passed, N failed` after a line for each test that failed.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -64,8 +65,8 @@ STAGES: dict[str, Stage] = {
     "render": Stage("tools/test/pytest render tests/render tests/apply tests/agent", ("python", "artifacts"), tests=True),
     "fuzz": Stage("tools/test/pytest fuzz tests/fuzz", ("python", "artifacts"), tests=True),
     "default": Stage("tools/test/scenario default", SETUP, nodes=True, tests=True),
-    "rejected-input": Stage("tools/test/scenario rejected_input", ("default",), nodes=True, tests=True),
-    "artifact": Stage("tools/test/scenario artifact", ("rejected-input",), nodes=True, tests=True),
+    "rejected-input": Stage("tools/test/scenario rejected_input", SETUP, nodes=True, tests=True),
+    "artifact": Stage("tools/test/scenario artifact", SETUP, nodes=True, tests=True),
     # What does not fit into `make test`: up to half an hour each
     "used-hosts": Stage("tools/test/scenario used_hosts", SETUP, nodes=True, tests=True),
     "former-artifacts": Stage("tools/setup/former-artifacts", ("artifacts",)),
@@ -289,13 +290,13 @@ class Runner:
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=t.cast(str, __doc__).splitlines()[0])
-    parser.add_argument("goal", choices=[*GOALS, *(name for name in STAGES if name not in GOALS)], help="what to reach")
+    choices = [*GOALS, *(name for name in STAGES if name not in GOALS)]
+    parser.add_argument("goals", nargs="+", choices=choices, metavar="GOAL", help=f"what to reach: {', '.join(choices)}")
     parser.add_argument("--verbose", action="store_true", help="show the output of test stages while they run, not only when they fail")
     arguments = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
     REPORTS.mkdir(parents=True, exist_ok=True)
-    goals = GOALS.get(arguments.goal, (arguments.goal,))
-    names = closure(goals)
+    names = closure(stage for goal in arguments.goals for stage in GOALS.get(goal, (goal,)))
     runner = Runner(names, arguments.verbose)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
@@ -305,6 +306,7 @@ def main() -> int:
         print("interrupted", file=sys.stderr)
         return 130
     print(f"\n{runner.table()}\n")
+    (REPORTS / "seconds.json").write_text(json.dumps(runner.seconds, indent=1) + "\n", encoding="utf-8")
     test_stages = [name for name in names if STAGES[name].tests]
     if test_stages:
         reports = [report for name in test_stages for report in REPORTS.glob(f"{name}*.xml")]
