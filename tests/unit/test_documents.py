@@ -217,3 +217,8 @@ def test_security_answers_for_each_loss_and_names_what_proves_it() -> None:
     for heading, text in found:
         assert tuple(re.findall(r"^- \*\*([^*]+)\*\*", text, re.MULTILINE)) == ANSWERS, heading
         assert [*named_tests(text.partition("**Tests:**")[2])], heading
+
+
+def test_every_playbook_has_a_row() -> None:
+    rows = re.findall(r"^\| `([a-z_]+\.yml)` \|", (ROOT / "docs/playbooks.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(path.name for path in (ROOT / "playbooks").glob("*.yml"))
