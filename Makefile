@@ -6,8 +6,8 @@ PYTHON ?= python3
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help python-there demo demo-down bench test test-all check fuzz artifacts samples bundle changed changelog setup clean \
-	lint unit install render default rejected-input artifact used-hosts day2 secure grow trixie bullseye bundle-site wan faults
+.PHONY: help python-there demo demo-down bench test test-all check fuzz artifacts samples bundle changed changelog setup \
+	clean lint unit install render default rejected-input artifact used-hosts day2 secure grow trixie bullseye bundle-site wan faults
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { name = "make " $$1; \
@@ -57,7 +57,8 @@ setup: python-there ## Only the set-up: packages, Python, engine, images, artifa
 	@$(PYTHON) tools/stages.py setup
 
 changed: python-there ## The test stages that the changes since main need (tools/changed.py prints them)
-	@$(PYTHON) tools/stages.py $$($(PYTHON) tools/changed.py)
+	@stages=$$($(PYTHON) tools/changed.py) && if [ -n "$$stages" ]; then $(PYTHON) tools/stages.py $$stages; \
+		else echo "nothing differs from main"; fi
 
 changelog: python-there ## Write CHANGELOG.md from all fragments
 	@tools/setup/python && .venv/bin/python tools/changelog.py

@@ -14,8 +14,8 @@ from bench.lab import Lab, LabError, Node, wait_for
 from bench.report import Outcome
 from bench.stats import percentile
 
-# The 99th percentile of a run lies among its 20 slowest lookups, and the ratios are the median of eight pairs: on processors
-# that three nodes share, fewer told the noise of the machine.
+# The 99th percentile of a run lies among its 20 slowest lookups, and the ratios are the median of eight pairs. With fewer,
+# they measure the noise of a machine whose processors three nodes share.
 ROUNDS, COUNT = 8, 2000
 MUSL = "trinode/resolve-musl:1"
 SAMPLES = Path(__file__).resolve().parent.parent / "artifacts" / "images" / "trinode-samples.tar"

@@ -96,7 +96,7 @@ def run(*words: str) -> str:
 
 
 class Load:
-    """Docker clients on threads of a process of their own: this one is the stopwatch, and starting programs would hold it up."""
+    """Docker clients in a separate process. This process is the stopwatch, which starting programs would delay."""
 
     def __init__(self, work: typing.Callable[[str], object], names: list[str], clients: int) -> None:
         self._may_begin, self._begin = os.pipe()

@@ -27,8 +27,7 @@ BACKUPS = 3
 BACKUP_SECONDS = 3600
 BACKUP_UNIT = "consul-backup.service"
 BACKUP_DIRECTORY = "/var/lib/consul-backup"
-# Looks at the size of the logs: some 15 ms in every 30 s, 0.05 % of a core.
-# Loads a packet filter once, at boot, and ends.
+# One looks at the size of the logs (some 15 ms in every 30 s, 0.05 % of a core), one loads a packet filter at boot.
 NOT_MEASURED = {"nginx-edge-logs.service", "container-ports.service"}
 
 # Unit -> what it is called in figures.

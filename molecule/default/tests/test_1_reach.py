@@ -122,7 +122,7 @@ def dropped(node: str) -> int:
 def fixture_inside(request: pytest.FixtureRequest) -> t.Iterator[tuple[registration.Node, str]]:
     """A host with a container on it, and how to run a program in the container's network."""
     node = registration.Node(request.param, "reach-")
-    # A network of its own: its bridge has a name that nobody knows before.
+    # A network of its own, because the name of its bridge is not known in advance.
     node.run("docker network create reach-net >/dev/null")
     try:
         node.start("in", "--network reach-net --label SERVICE_IGNORE=true")
