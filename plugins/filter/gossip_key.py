@@ -38,8 +38,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: >-
-    Has C(key), the key of the cluster; C(left_behind), the hosts whose agent does not know it; and C(problem), half a sentence that is empty
-    when the key can be told.
+    Has C(key), the key of the cluster; C(left_behind), the hosts whose agent does not know it; C(holders), those whose agent
+    does; and C(problem), half a sentence that is empty when the key can be told.
   type: dict
 """
 

@@ -9,6 +9,7 @@ import typing as t
 from urllib.parse import quote
 
 from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import ConsulApi
+from ansible_collections.trinode.platform.plugins.module_utils._consul_maintenance import OWN_SERVICE
 
 
 class Trace(t.NamedTuple):
@@ -36,3 +37,16 @@ def look(api: ConsulApi, name: str) -> list[Trace]:
     """Ask for it. Raises OSError or ValueError."""
     raft = (api.request("/v1/operator/raft/configuration") or {}).get("Servers") or []
     return traces(name, raft, api.request("/v1/agent/members") or [], bool(api.request(f"/v1/catalog/node/{quote(name, safe='')}")))
+
+
+def instances(api: ConsulApi, name: str) -> list[Trace]:
+    """What the catalogue holds of a node's services, and the requests that take them out. Raises OSError or ValueError.
+
+    The node itself stays, with its maintenance mode and what Consul registers of its own servers.
+    """
+    held = ((api.request(f"/v1/catalog/node/{quote(name, safe='')}") or {}).get("Services") or {}).values()
+    return [
+        Trace(str(service["ID"]), "PUT", "/v1/catalog/deregister", {"Node": name, "ServiceID": service["ID"]})
+        for service in held
+        if service["Service"] != OWN_SERVICE
+    ]

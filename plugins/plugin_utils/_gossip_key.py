@@ -15,11 +15,13 @@ class ClusterKey(t.NamedTuple):
     Attributes:
         key: the key of the cluster; empty when there is none yet.
         left_behind: the hosts whose agent does not know it, and can read nothing that the others say.
+        holders: the hosts whose agent knows it.
         problem: why it cannot be told; empty when it can.
     """
 
     key: str
     left_behind: list[str]
+    holders: list[str]
     problem: str = ""
 
 
@@ -37,7 +39,7 @@ def cluster_key(rings: t.Mapping[str, t.Sequence[str]], stored: str, unseen: int
     """
     known = {host: ring for host, ring in rings.items() if ring}
     if not known:
-        return ClusterKey(stored, [])
+        return ClusterKey(stored, [], [])
     half = (len(known) + unseen) / 2
     [(used, users)] = Counter(ring[0] for ring in known.values()).most_common(1)
     holders = sum(stored in ring for ring in known.values())
@@ -48,8 +50,9 @@ def cluster_key(rings: t.Mapping[str, t.Sequence[str]], stored: str, unseen: int
     elif holders >= half:
         key = stored
     else:
-        return ClusterKey("", [], _problem(sorted(host for host, ring in known.items() if stored not in ring), unseen))
-    return ClusterKey(key, sorted(host for host, ring in known.items() if key not in ring))
+        return ClusterKey("", [], [], _problem(sorted(host for host, ring in known.items() if stored not in ring), unseen))
+    left_behind = sorted(host for host, ring in known.items() if key not in ring)
+    return ClusterKey(key, left_behind, sorted(set(known) - set(left_behind)))
 
 
 def _problem(hosts: t.Sequence[str], unseen: int) -> str:

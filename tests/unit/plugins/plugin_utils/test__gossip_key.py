@@ -40,7 +40,8 @@ RINGS = {"c1": ["now"], "c2": ["now"], "c3": ["now"]}
     ],
 )
 def test_the_key_of_the_cluster(rings: dict[str, list[str]], stored: str, unseen: int, key: str, left_behind: list[str]) -> None:
-    assert cluster_key(rings, stored, unseen) == ClusterKey(key, left_behind)
+    holders = sorted(host for host, ring in rings.items() if ring and host not in left_behind)
+    assert cluster_key(rings, stored, unseen) == ClusterKey(key, left_behind, holders)
 
 
 @pytest.mark.parametrize(
@@ -54,5 +55,5 @@ def test_the_key_of_the_cluster(rings: dict[str, list[str]], stored: str, unseen
 )
 def test_what_cannot_be_told_is_not_guessed(rings: dict[str, list[str]], stored: str, unseen: int, named: str, remedy: str) -> None:
     found = cluster_key(rings, stored, unseen)
-    assert (found.key, found.left_behind) == ("", [])
+    assert (found.key, found.left_behind, found.holders) == ("", [], [])
     assert found.problem.startswith(f"the agents of {named} do not know the gossip key") and remedy in found.problem
