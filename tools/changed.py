@@ -46,6 +46,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("roles/package_mirror/*", ("bundle-site",)),
     ("plugins/*", ("playbooks", "default")),
     ("plugins/*consul*", ("render", "secure")),
+    ("plugins/*tokens*", ("render", "secure")),
     ("plugins/*secret*", ("secure",)),
     ("plugins/*edge*", ("render", "fuzz")),
     ("plugins/*upstreams*", ("render", "fuzz")),

@@ -16,7 +16,7 @@ import lab
 
 sys.path.insert(0, str(lab.ROOT / "collections"))
 
-from ansible_collections.trinode.platform.plugins.module_utils._acceptance_load import Load, Target
+from ansible_collections.trinode.platform.plugins.module_utils._acceptance.load import Load, Target
 
 DOMAIN = "apps.hospital.example"
 SERVICE = "day2web"

@@ -12,9 +12,9 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.trinode.platform.plugins.module_utils import _artifact
-from ansible_collections.trinode.platform.plugins.module_utils._release_checksums import vouched_checksum
-from ansible_collections.trinode.platform.plugins.plugin_utils._push import push
+from ..module_utils._host import artifact
+from ..module_utils._host.release_checksums import vouched_checksum
+from ..plugin_utils._action.push import push
 
 MODULE = "trinode.platform.artifact"
 
@@ -30,22 +30,22 @@ def local_archive(
 
     The checksums of the official releases do not count here, because the archive may have been built on this machine.
     """
-    directory = os.path.join(mirror, _artifact.release_directory(product, version))
-    listing = os.path.join(directory, _artifact.checksums_name(product, version))
+    directory = os.path.join(mirror, artifact.release_directory(product, version))
+    listing = os.path.join(directory, artifact.checksums_name(product, version))
     path = os.path.join(directory, archive)
     try:
         with open(listing, encoding="utf-8", errors="replace") as handle:
-            checksum = _artifact.expected_checksum(handle.read(), listing, archive)
-        _artifact.check_archive(path, checksum)
+            checksum = artifact.expected_checksum(handle.read(), listing, archive)
+        artifact.check_archive(path, checksum)
         architecture = archive.rpartition("_")[2].partition(".")[0]
         if given and given.get(architecture):
             vouched_checksum(product, version, architecture, mirror, checksum, given)
     except FileNotFoundError as error:
-        raise _artifact.ArtifactError(
+        raise artifact.ArtifactError(
             f"{error.filename} is missing on the control node; fill the mirror (make artifacts) or correct the mirror's directory"
         ) from error
     except OSError as error:
-        raise _artifact.ArtifactError(f"{error.filename or path} on the control node cannot be read ({error.strerror}); correct this and run again") from error
+        raise artifact.ArtifactError(f"{error.filename or path} on the control node cannot be read ({error.strerror}); correct this and run again") from error
     return path, checksum
 
 
@@ -63,7 +63,7 @@ class ActionModule(ActionBase):
         host = task_vars.get("inventory_hostname", "this host")
         try:
             result.update(self._run(dict(self._task.args), task_vars))
-        except (_artifact.ArtifactError, AnsibleError) as error:
+        except (artifact.ArtifactError, AnsibleError) as error:
             result.update(failed=True, msg=str(error))
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
@@ -75,10 +75,10 @@ class ActionModule(ActionBase):
         mirror = str(args.get("mirror") or "")
         for name in ("archive", "checksum"):
             if name in args:
-                raise _artifact.ArtifactError(f"the argument {name} of {MODULE} is filled in by the action itself; leave it out")
+                raise artifact.ArtifactError(f"the argument {name} of {MODULE} is filled in by the action itself; leave it out")
         remote = mirror.startswith(("http://", "https://"))
         if mirror and not remote and not os.path.isabs(mirror):
-            raise _artifact.ArtifactError(
+            raise artifact.ArtifactError(
                 f"the mirror {mirror!r} is neither an http:// or https:// URL nor an absolute directory on the control node; correct it"
             )
         answer: dict[str, Any] = self._execute_module(module_name=MODULE, module_args=args, task_vars=task_vars)

@@ -10,7 +10,7 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._certificate_expiry import expiry
+from ..plugin_utils._certificates.expiry import expiry
 
 MODULE = "trinode.platform.certificate_expiry"
 

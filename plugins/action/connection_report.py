@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction, fail_once
-from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_connection import connection_problems
-from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Report, sentence
+from ..plugin_utils._action.control import ControlAction, fail_once
+from ..plugin_utils._preflight.connection import connection_problems
+from ..plugin_utils._preflight.report import Report, sentence
 
 
 class ActionModule(ControlAction):

@@ -11,10 +11,10 @@ import typing as t
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.trinode.platform.plugins.module_utils import _package_source
-from ansible_collections.trinode.platform.plugins.module_utils._artifact import ArtifactError, check_archive
-from ansible_collections.trinode.platform.plugins.module_utils._package_source import SourceError
-from ansible_collections.trinode.platform.plugins.plugin_utils._push import push
+from ..module_utils._host import package_source
+from ..module_utils._host.artifact import ArtifactError, check_archive
+from ..module_utils._host.package_source import SourceError
+from ..plugin_utils._action.push import push
 
 MODULE = "trinode.platform.package_source"
 
@@ -24,7 +24,7 @@ def checksum_of(archive: str) -> str:
     path = f"{archive}.sha256"
     try:
         with open(path, encoding="utf-8") as file:
-            return _package_source.expected_checksum(file.read(), path)
+            return package_source.expected_checksum(file.read(), path)
     except OSError as error:
         raise SourceError(f"{path} on the control node cannot be read ({error.strerror}); make the bundle again (make bundle)") from error
 

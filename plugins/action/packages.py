@@ -9,7 +9,7 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.trinode.platform.plugins.module_utils._packages import installed_by
+from ..module_utils._host.packages import installed_by
 
 APT = "ansible.builtin.apt"
 MEMORY = "trinode.platform.packages_memory"

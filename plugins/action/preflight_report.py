@@ -11,15 +11,15 @@ import os
 import typing as t
 from collections.abc import Mapping
 
-from ansible_collections.trinode.platform.plugins.module_utils._node_ports import parse_nodes, parse_ports
-from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction, fail_once
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge import remote_datacenters
-from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import without_secrets
-from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import key_warning, keys_in_git
-from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Names
-from ansible_collections.trinode.platform.plugins.plugin_utils._preflight_report import Host, Settings, make_report, sentence
-from ansible_collections.trinode.platform.plugins.plugin_utils._tls_certificates import check_certificates, file_reader
-from ansible_collections.trinode.platform.plugins.plugin_utils._vault import loader_vault
+from ..module_utils._host.ports import parse_nodes, parse_ports
+from ..plugin_utils._action.control import ControlAction, fail_once
+from ..plugin_utils._certificates.tls import check_certificates, file_reader
+from ..plugin_utils._edge.schema import remote_datacenters
+from ..plugin_utils._preflight.encrypted_values import without_secrets
+from ..plugin_utils._preflight.inventory_rules import Names
+from ..plugin_utils._preflight.report import Host, Settings, make_report, sentence
+from ..plugin_utils._secrets.git_guard import key_warning, keys_in_git
+from ..plugin_utils._secrets.vault import loader_vault
 
 PARTS = ("variables", "facts", "listener", "probe", "stop")
 _TEXT = {"type": "str", "default": ""}

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction
-from ansible_collections.trinode.platform.plugins.plugin_utils._encrypted_values import without_secrets
-from ansible_collections.trinode.platform.plugins.plugin_utils._inventory_rules import Problem
-from ansible_collections.trinode.platform.plugins.plugin_utils._role_variables import RoleSpec, load_roles
-from ansible_collections.trinode.platform.plugins.plugin_utils._variable_check import ROLES, VariableCheck, role_defaults
+from ..plugin_utils._action.control import ControlAction
+from ..plugin_utils._preflight.encrypted_values import without_secrets
+from ..plugin_utils._preflight.inventory_rules import Problem
+from ..plugin_utils._preflight.role_variables import RoleSpec, load_roles
+from ..plugin_utils._preflight.variable_check import ROLES, VariableCheck, role_defaults
 
 COLLECTION = "trinode.platform"
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction
-from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SecretError, loader_store, random_value
+from ..plugin_utils._action.control import ControlAction
+from ..plugin_utils._secrets.store import SecretError, loader_store, random_value
 
 
 class ActionModule(ControlAction):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction
-from ansible_collections.trinode.platform.plugins.plugin_utils._git_guard import key_warning, keys_in_git, readable_in_git
-from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SUFFIX, SecretError, loader_store
-from ansible_collections.trinode.platform.plugins.plugin_utils._site_secrets import git_warning, is_new_cluster, secrets_fault
-from ansible_collections.trinode.platform.plugins.plugin_utils._vault import loader_vault
+from ..plugin_utils._action.control import ControlAction
+from ..plugin_utils._secrets.git_guard import key_warning, keys_in_git, readable_in_git
+from ..plugin_utils._secrets.site_secrets import git_warning, is_new_cluster, secrets_fault
+from ..plugin_utils._secrets.store import SUFFIX, SecretError, loader_store
+from ..plugin_utils._secrets.vault import loader_vault
 
 FIRST = "consul_token_management"
 AUTHORITY = "consul_ca"

@@ -9,12 +9,12 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._snapshot_store import (
+from ..plugin_utils._secrets.snapshots import (
     SnapshotError,
     describe,
     read_snapshot,
 )
-from ansible_collections.trinode.platform.plugins.plugin_utils._vault import loader_vault
+from ..plugin_utils._secrets.vault import loader_vault
 
 
 class ActionModule(ActionBase):

@@ -11,8 +11,8 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._snapshot_store import Kept, SnapshotError, keep_copy
-from ansible_collections.trinode.platform.plugins.plugin_utils._vault import loader_vault
+from ..plugin_utils._secrets.snapshots import Kept, SnapshotError, keep_copy
+from ..plugin_utils._secrets.vault import loader_vault
 
 
 class ActionModule(ActionBase):

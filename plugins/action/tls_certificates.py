@@ -8,8 +8,8 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._control_action import ControlAction
-from ansible_collections.trinode.platform.plugins.plugin_utils._tls_certificates import check_certificates, file_reader
+from ..plugin_utils._action.control import ControlAction
+from ..plugin_utils._certificates.tls import check_certificates, file_reader
 
 
 class ActionModule(ControlAction):

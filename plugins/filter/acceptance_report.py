@@ -49,7 +49,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.trinode.platform.plugins.plugin_utils import _acceptance_report as report
+from ..plugin_utils._acceptance import report
 
 _PHASES = ("prepare", "load", "base", "start", "traffic", "faults", "after", "cleanup")
 

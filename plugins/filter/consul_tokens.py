@@ -45,7 +45,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.trinode.platform.plugins.plugin_utils import _consul_tokens as logic
+from ..plugin_utils._sites import tokens as logic
 
 
 def consul_tokens(nodes: t.Any, protected: t.Any) -> list[dict[str, str]]:

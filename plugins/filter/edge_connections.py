@@ -47,8 +47,8 @@ _value:
 
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.plugin_utils import _edge_connections as logic
-from ansible_collections.trinode.platform.plugins.plugin_utils._filter_glue import generate
+from ..plugin_utils._edge import connections as logic
+from ..plugin_utils._edge.glue import generate
 
 
 def edge_connections(edge: t.Any) -> int:

@@ -53,8 +53,8 @@ _value:
 
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge_datacenters import datacenter_templates
-from ansible_collections.trinode.platform.plugins.plugin_utils._filter_glue import generate
+from ..plugin_utils._edge.datacenters import datacenter_templates
+from ..plugin_utils._edge.glue import generate
 
 
 def edge_datacenters(edge: t.Any) -> list[dict[str, str]]:

@@ -44,8 +44,8 @@ _value:
 
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.plugin_utils import _edge_meta as logic
-from ansible_collections.trinode.platform.plugins.plugin_utils._filter_glue import generate
+from ..plugin_utils._edge import meta as logic
+from ..plugin_utils._edge.glue import generate
 
 
 def edge_meta(edge: t.Any) -> dict[str, list[str]]:

@@ -47,7 +47,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._gossip_key import cluster_key
+from ..plugin_utils._sites.gossip_key import cluster_key
 
 
 def gossip_key(rings: t.Any, stored: t.Any, unseen: t.Any) -> dict[str, t.Any]:

@@ -48,8 +48,8 @@ _value:
 
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._filter_glue import generate
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
+from ..plugin_utils._edge.glue import generate
+from ..plugin_utils._edge.http import http_template
 
 
 def http_upstreams(edge: t.Any) -> str:

@@ -53,7 +53,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._node_certificate import judge
+from ..plugin_utils._certificates.node import judge
 
 
 def node_certificate(certificate: t.Any, key: t.Any, authority: t.Any, names: t.Any) -> dict[str, t.Any]:

@@ -45,7 +45,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._platform_nodes import platform_nodes
+from ..plugin_utils._sites.nodes import platform_nodes
 
 
 def platform_nodes_filter(groups: t.Any, hostvars: t.Any) -> list[dict[str, t.Any]]:

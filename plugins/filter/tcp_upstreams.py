@@ -50,8 +50,8 @@ _value:
 
 import typing as t
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._filter_glue import generate
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ..plugin_utils._edge.glue import generate
+from ..plugin_utils._edge.tcp import tcp_template
 
 
 def tcp_upstreams(edge: t.Any) -> str:

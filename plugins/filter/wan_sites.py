@@ -10,7 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.trinode.platform.plugins.plugin_utils import _wan_sites as logic
+from ..plugin_utils._sites import wan as logic
 
 
 def _own(site: t.Any) -> logic.Site:

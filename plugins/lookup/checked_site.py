@@ -72,7 +72,7 @@ import typing as t
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._site_check import Request, checked_file
+from ..plugin_utils._preflight.site_check import Request, checked_file
 
 
 class LookupModule(LookupBase):

@@ -57,8 +57,8 @@ import typing as t
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._secret_store import SecretError, loader_store
-from ansible_collections.trinode.platform.plugins.plugin_utils._security_rules import only_checks_hosts
+from ..plugin_utils._preflight.security_rules import only_checks_hosts
+from ..plugin_utils._secrets.store import SecretError, loader_store
 
 
 class LookupModule(LookupBase):

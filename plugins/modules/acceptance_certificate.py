@@ -75,7 +75,7 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.trinode.platform.plugins.module_utils._acceptance_certificate import IMPORT_ERROR, make
+from ..module_utils._acceptance.certificate import IMPORT_ERROR, make
 
 
 def main() -> None:

@@ -205,9 +205,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._acceptance import AcceptanceError, Recorder
-from ansible_collections.trinode.platform.plugins.module_utils._acceptance_phases import FATAL, PHASES
-from ansible_collections.trinode.platform.plugins.module_utils._acceptance_samples import Context, Node
+from ..module_utils._acceptance.phases import FATAL, PHASES
+from ..module_utils._acceptance.samples import Context, Node
+from ..module_utils._acceptance.tools import AcceptanceError, Recorder
 
 
 def main() -> None:

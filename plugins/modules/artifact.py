@@ -166,8 +166,8 @@ from urllib.parse import quote, urlsplit
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
-from ansible_collections.trinode.platform.plugins.module_utils import _artifact
-from ansible_collections.trinode.platform.plugins.module_utils._release_checksums import vouched_checksum
+from ..module_utils._host import artifact
+from ..module_utils._host.release_checksums import vouched_checksum
 
 
 def without_password(url: str) -> str:
@@ -187,75 +187,75 @@ def download(url: str, timeout: int, sink: str | None = None) -> bytes:
             else:
                 length = answer.headers.get("Content-Length")
                 if length and length.isdigit():
-                    _artifact.require_space(os.path.dirname(sink), int(length), shown)
+                    artifact.require_space(os.path.dirname(sink), int(length), shown)
                 with open(sink, "xb") as handle:
                     received = 0
-                    while chunk := answer.read(_artifact.CHUNK):
+                    while chunk := answer.read(artifact.CHUNK):
                         received += len(chunk)
                         handle.write(chunk)
                 if length and length.isdigit() and received != int(length):
-                    raise _artifact.ArtifactError(f"the download of {shown} ended after {received} of {length} bytes; check the mirror and run again")
-    except _artifact.ArtifactError:
+                    raise artifact.ArtifactError(f"the download of {shown} ended after {received} of {length} bytes; check the mirror and run again")
+    except artifact.ArtifactError:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES) and sink is not None:
             raise
         # HTTP errors, name resolution, refused and broken connections, certificates: all are OSError here.
-        raise _artifact.ArtifactError(
+        raise artifact.ArtifactError(
             f"{shown} cannot be downloaded by this host ({error}); check the mirror's address, that it is reachable from here, and that it holds this file"
         ) from error
     except Exception as error:
-        raise _artifact.ArtifactError(f"{shown} cannot be downloaded by this host ({type(error).__name__}: {error}); check the mirror's address") from error
+        raise artifact.ArtifactError(f"{shown} cannot be downloaded by this host ({type(error).__name__}: {error}); check the mirror's address") from error
     return content
 
 
 def checksum_from_url(params: dict[str, Any], base: str, architecture: str) -> str:
     """Return the checksum that the archive at the mirror must have."""
     product, version = params["product"], params["version"]
-    url = f"{base}/{quote(_artifact.checksums_name(product, version))}"
+    url = f"{base}/{quote(artifact.checksums_name(product, version))}"
     text = download(url, params["timeout"]).decode("utf-8", "replace")
-    archive = _artifact.archive_name(product, version, architecture)
-    listed = _artifact.expected_checksum(text, without_password(url), archive)
+    archive = artifact.archive_name(product, version, architecture)
+    listed = artifact.expected_checksum(text, without_password(url), archive)
     trust, unencrypted = params["trust_mirror"], params["allow_unencrypted_mirror"]
     return vouched_checksum(product, version, architecture, url, listed, params["checksums"], trust, unencrypted)
 
 
 def go_architecture(params: dict[str, Any]) -> str:
     """Return the architecture of the host in the names of releases."""
-    return _artifact.go_architecture(params["architecture"] or platform.machine())
+    return artifact.go_architecture(params["architecture"] or platform.machine())
 
 
-def install(module: AnsibleModule, target: _artifact.Target, archive: str, state: _artifact.State, result: dict[str, Any]) -> None:
+def install(module: AnsibleModule, target: artifact.Target, archive: str, state: artifact.State, result: dict[str, Any]) -> None:
     """Change what `state` found wrong."""
     p = module.params
-    _artifact.make_directory(target.home)
-    with _artifact.locked(target.home):
+    artifact.make_directory(target.home)
+    with artifact.locked(target.home):
         previous = target.linked_version()
         if not state.usable:
-            with _artifact.incoming(target) as directory:
+            with artifact.incoming(target) as directory:
                 path, checksum, shown = p["archive"], p["checksum"], archive
                 if not path:
-                    base = f"{p['mirror'].rstrip('/')}/{quote(_artifact.release_directory(target.product, target.version))}"
+                    base = f"{p['mirror'].rstrip('/')}/{quote(artifact.release_directory(target.product, target.version))}"
                     path, shown = os.path.join(directory, archive), without_password(f"{base}/{archive}")
                     checksum = checksum_from_url(p, base, go_architecture(p))
                     download(f"{base}/{quote(archive)}", p["timeout"], path)
-                _artifact.put_in_place(path, checksum, target, directory, p["version_arguments"], shown)
-        _artifact.correct_modes(state.drifted)
+                artifact.put_in_place(path, checksum, target, directory, p["version_arguments"], shown)
+        artifact.correct_modes(state.drifted)
         if not state.linked:
             if state.usable:
-                _artifact.check_binary(target.binary, target, p["version_arguments"], target.directory)
-            result["kept"] = _artifact.set_link(target) or ""
+                artifact.check_binary(target.binary, target, p["version_arguments"], target.directory)
+            result["kept"] = artifact.set_link(target) or ""
             if previous != target.version:
-                result["removed"] = _artifact.prune(target, previous)
+                result["removed"] = artifact.prune(target, previous)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Compare and, outside of check mode, change."""
     p = module.params
-    _artifact.check_names(p["product"], p["version"])
-    target = _artifact.Target(p["product"], p["version"], p["root"], p["link_dir"])
-    archive = _artifact.archive_name(target.product, target.version, go_architecture(p))
-    state = _artifact.inspect(target)
+    artifact.check_names(p["product"], p["version"])
+    target = artifact.Target(p["product"], p["version"], p["root"], p["link_dir"])
+    archive = artifact.archive_name(target.product, target.version, go_architecture(p))
+    state = artifact.inspect(target)
     previous = target.linked_version()
     result: dict[str, Any] = {
         "changed": not state.complete,
@@ -281,7 +281,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     result["diff"] = {"before_header": target.link, "after_header": target.link, "before": before + "\n", "after": f"{target.product} {target.version}\n"}
     if module.check_mode:
         if remote and not state.usable:
-            base = f"{p['mirror'].rstrip('/')}/{quote(_artifact.release_directory(target.product, target.version))}"
+            base = f"{p['mirror'].rstrip('/')}/{quote(artifact.release_directory(target.product, target.version))}"
             checksum_from_url(p, base, go_architecture(p))
         return result
     install(module, target, archive, state, result)
@@ -309,11 +309,11 @@ def main() -> None:
         required_together=[("archive", "checksum")],
         supports_check_mode=True,
     )
-    target = _artifact.Target(module.params["product"], module.params["version"], module.params["root"], module.params["link_dir"])
+    target = artifact.Target(module.params["product"], module.params["version"], module.params["root"], module.params["link_dir"])
     try:
-        with _artifact.explained(target):
+        with artifact.explained(target):
             result = run(module)
-    except _artifact.ArtifactError as error:
+    except artifact.ArtifactError as error:
         module.fail_json(msg=str(error))
     else:
         module.exit_json(**result)

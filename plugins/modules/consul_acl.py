@@ -163,8 +163,8 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
-from ansible_collections.trinode.platform.plugins.module_utils._consul_acl_sync import Outcome, Request, report, sync
+from ..module_utils._consul import acl
+from ..module_utils._consul.acl_sync import Outcome, Request, report, sync
 
 
 def answer(changed: bool, first: acl.Bootstrap, outcome: Outcome, purge: bool = False) -> dict[str, t.Any]:

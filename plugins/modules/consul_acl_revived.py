@@ -74,9 +74,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl_held as holdings
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl_revived as revived
+from ..module_utils._consul import acl
+from ..module_utils._consul import acl_held as holdings
+from ..module_utils._consul import acl_revived as revived
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import (
+from ..module_utils._consul.cluster import (
     ClusterState,
     ConsulApi,
     evaluate,
@@ -73,8 +73,8 @@ from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster i
     present,
     split_address,
 )
-from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of, journal, servers_of, with_remedy
-from ansible_collections.trinode.platform.plugins.module_utils._unit_drift import parse_properties
+from ..module_utils._consul.module import ARGUMENTS, api_of, journal, servers_of, with_remedy
+from ..module_utils._host.unit_drift import parse_properties
 
 POLL_SECONDS = 0.25
 

@@ -95,8 +95,8 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import ConsulApi, Server, evaluate, is_leader, wan_problems
-from ansible_collections.trinode.platform.plugins.module_utils._consul_module import ARGUMENTS, api_of, journal, servers_of, with_remedy
+from ..module_utils._consul.cluster import ConsulApi, Server, evaluate, is_leader, wan_problems
+from ..module_utils._consul.module import ARGUMENTS, api_of, journal, servers_of, with_remedy
 
 POLL_SECONDS = 0.25
 WAN_SECONDS = 10.0

@@ -59,7 +59,7 @@ members:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_security import GossipError, KeyringApi, alive, alone, lacking, rotate
+from ..module_utils._consul.security import GossipError, KeyringApi, alive, alone, lacking, rotate
 
 
 def main() -> None:

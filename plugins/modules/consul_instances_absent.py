@@ -54,8 +54,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_member import instances
-from ansible_collections.trinode.platform.plugins.module_utils._consul_module import AGENT_ARGUMENTS, api_of
+from ..module_utils._consul.member import instances
+from ..module_utils._consul.module import AGENT_ARGUMENTS, api_of
 
 POLL_SECONDS = 0.5
 

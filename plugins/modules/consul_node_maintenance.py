@@ -74,8 +74,8 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_maintenance import in_maintenance, only_here, passing_of, set_maintenance, still_here
-from ansible_collections.trinode.platform.plugins.module_utils._consul_module import AGENT_ARGUMENTS, api_of
+from ..module_utils._consul.maintenance import in_maintenance, only_here, passing_of, set_maintenance, still_here
+from ..module_utils._consul.module import AGENT_ARGUMENTS, api_of
 
 POLL_SECONDS = 0.25
 

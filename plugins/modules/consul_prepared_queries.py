@@ -113,9 +113,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_prepared_query as pq
-from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import ConsulApi
-from ansible_collections.trinode.platform.plugins.module_utils._consul_module import AGENT_ARGUMENTS, api_of
+from ..module_utils._consul import prepared_query as pq
+from ..module_utils._consul.cluster import ConsulApi
+from ..module_utils._consul.module import AGENT_ARGUMENTS, api_of
 
 POLL_SECONDS = 0.5
 

@@ -63,7 +63,7 @@ dns_token:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._consul_security import dns_token, keys_of, stage_of
+from ..module_utils._consul.security import dns_token, keys_of, stage_of
 
 
 def read(path: str) -> str | None:

@@ -106,10 +106,12 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _daemon_json, _docker_daemon, _docker_engines, _hostfile
-from ansible_collections.trinode.platform.plugins.module_utils._daemon_json import DaemonJsonError, Owned
-from ansible_collections.trinode.platform.plugins.module_utils._docker_daemon import Engine, State
-from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING, Entry
+from ..module_utils._docker import daemon, daemon_json
+from ..module_utils._docker import engines as docker_engines
+from ..module_utils._docker.daemon import Engine, State
+from ..module_utils._docker.daemon_json import DaemonJsonError, Owned
+from ..module_utils._host import hostfile
+from ..module_utils._host.hostfile import MISSING, Entry
 
 ENGINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -130,20 +132,20 @@ class Plan(t.NamedTuple):
 def read_file(path: str) -> tuple[Entry, dict[str, t.Any]]:
     """Return the file and what is set in it."""
     try:
-        present = _hostfile.read(path)
+        present = hostfile.read(path)
         if present.link is not None:
             raise DaemonJsonError(f"{path} is a link to {present.link}; replace it by the file itself")
         (present.text or "").encode("utf-8")
     except UnicodeEncodeError as exc:
-        raise DaemonJsonError(f"{path} is not UTF-8 text, at {_daemon_json.place(exc.object, exc.start)}\nRepair the file; it was not changed") from exc
-    return present, _daemon_json.parse(present.text or "", path)
+        raise DaemonJsonError(f"{path} is not UTF-8 text, at {daemon_json.place(exc.object, exc.start)}\nRepair the file; it was not changed") from exc
+    return present, daemon_json.parse(present.text or "", path)
 
 
 def refuse_other_engines(shown: t.Mapping[str, str]) -> None:
     """Refuse a host whose containers run in an engine that reads other settings. Next to a running docker.service such an engine does no harm."""
-    engines = _docker_engines.other_engines()
+    engines = docker_engines.other_engines()
     if engines and shown.get("ActiveState") != "active":
-        fact, remedy = _docker_engines.engine_fault(engines[0])
+        fact, remedy = docker_engines.engine_fault(engines[0])
         raise DaemonJsonError(f"{fact}; {remedy}. Nothing was changed")
 
 
@@ -161,9 +163,9 @@ def without_swarm_conflict(settings: dict[str, t.Any], path: str) -> tuple[dict[
 def plan(module: AnsibleModule, engine: Engine) -> Plan:
     """Compare the file with what is wanted. Changes nothing."""
     state_file: str = module.params["state_file"]
-    settings = _daemon_json.with_truth_values(module.params["settings"]) if module.params["state"] == "present" else {}
+    settings = daemon_json.with_truth_values(module.params["settings"]) if module.params["state"] == "present" else {}
     if "dns" in settings:
-        _daemon_json.check_dns(settings["dns"])
+        daemon_json.check_dns(settings["dns"])
     shown = engine.show()
     arguments, where = engine.arguments(shown)
     path = engine.config_file(arguments)
@@ -172,24 +174,24 @@ def plan(module: AnsibleModule, engine: Engine) -> Plan:
     if settings:
         refuse_other_engines(shown)
     present, content = read_file(path)
-    state = _docker_daemon.state_of(state_file, path)
+    state = daemon.state_of(state_file, path)
     info = engine.info(shown)
-    data_root = _daemon_json.flag_value(arguments, "--data-root") or str(content.get("data-root") or _docker_daemon.DATA_ROOT)
+    data_root = daemon_json.flag_value(arguments, "--data-root") or str(content.get("data-root") or daemon.DATA_ROOT)
     warning = ""
-    swarm = _docker_daemon.in_swarm(info) if info else _docker_daemon.swarm_on_disk(data_root)
+    swarm = daemon.in_swarm(info) if info else daemon.swarm_on_disk(data_root)
     if swarm:
         settings, warning = without_swarm_conflict(settings, path)
-    merged, owned = _daemon_json.merge(content, settings, state.owned)
+    merged, owned = daemon_json.merge(content, settings, state.owned)
     if swarm and settings and merged.get("live-restore"):
         raise DaemonJsonError(
             f"{path} has live-restore, and the host is a member of a swarm, so dockerd would not start again; remove the key there. Nothing was changed"
         )
     if settings:
-        _daemon_json.check_conflicts(merged, _daemon_json.flag_keys(arguments), path, where)
-    wanted = present if merged == content else Entry(text=_daemon_json.render(merged), mode=present.mode)
+        daemon_json.check_conflicts(merged, daemon_json.flag_keys(arguments), path, where)
+    wanted = present if merged == content else Entry(text=daemon_json.render(merged), mode=present.mode)
     made_here = state.original is not None and state.original.text is None
     # A file that the command line names must be there.
-    if module.params["state"] == "absent" and not merged and made_here and not _daemon_json.flag_value(arguments, "--config-file"):
+    if module.params["state"] == "absent" and not merged and made_here and not daemon_json.flag_value(arguments, "--config-file"):
         wanted = MISSING
     if wanted[:2] != present[:2] and (state.good is None or engine.runs_with(shown, path)):
         # What the engine runs with now is what it goes back to, should it not start with the new file.
@@ -232,26 +234,26 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
 
 def remove(module: AnsibleModule, found: Plan, differs: bool) -> None:
     """Write the file without the settings, and remove the copies."""
-    _docker_daemon.back_up(found.path, MISSING, 0, time.time())
-    _hostfile.write(f"{found.path}.refused", MISSING)
+    daemon.back_up(found.path, MISSING, 0, time.time())
+    hostfile.write(f"{found.path}.refused", MISSING)
     # The knowledge of the file that ran stays until the restart has succeeded.
     if differs:
-        _docker_daemon.save_state(module.params["state_file"], _first_seen(found)._replace(owned=[]))
-        _hostfile.write(found.path, found.wanted)
+        daemon.save_state(module.params["state_file"], _first_seen(found)._replace(owned=[]))
+        hostfile.write(found.path, found.wanted)
     else:
-        _hostfile.write(module.params["state_file"], MISSING)
+        hostfile.write(module.params["state_file"], MISSING)
 
 
 def write(module: AnsibleModule, found: Plan, differs: bool) -> str:
     """Write the file with the settings, and return the copy of the former one."""
     backup = ""
     if differs:
-        backup = _docker_daemon.back_up(found.path, found.present, module.params["backups"], time.time()) or ""
+        backup = daemon.back_up(found.path, found.present, module.params["backups"], time.time()) or ""
     if differs or found.owned != found.state.owned:
         state = _first_seen(found) if differs else found.state
-        _docker_daemon.save_state(module.params["state_file"], state._replace(owned=found.owned))
+        daemon.save_state(module.params["state_file"], state._replace(owned=found.owned))
     if differs:
-        _hostfile.write(found.path, found.wanted)
+        hostfile.write(found.path, found.wanted)
     return backup
 
 
@@ -264,8 +266,8 @@ def keep_containers(module: AnsibleModule, engine: Engine, found: Plan) -> None:
     reason = engine.take_live_restore(True, module.params["timeout"])
     if reason is None:
         return
-    _hostfile.write(found.path, found.present)
-    _docker_daemon.save_state(module.params["state_file"], found.state)
+    hostfile.write(found.path, found.present)
+    daemon.save_state(module.params["state_file"], found.state)
     raise DaemonJsonError(
         f"Docker runs without live-restore, and {reason}, so a restart would stop the containers of this host; see 'journalctl -u {engine.unit}', or let"
         f" them stop (docker_daemon_dns_live_restore: false). The former {found.path} is back in place"
@@ -277,7 +279,7 @@ def check_with(module: AnsibleModule, dockerd: str, wanted: Entry, path: str) ->
     if "--validate" not in module.run_command([dockerd, "--help"])[1]:
         return
     candidate = f"{module.tmpdir}/daemon.json"
-    _hostfile.write(candidate, wanted)
+    hostfile.write(candidate, wanted)
     rc, stdout, stderr = module.run_command([dockerd, "--validate", f"--config-file={candidate}"])
     if rc != 0:
         raise DaemonJsonError(

@@ -74,15 +74,16 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _daemon_json, _docker_daemon, _hostfile
-from ansible_collections.trinode.platform.plugins.module_utils._daemon_json import DaemonJsonError
-from ansible_collections.trinode.platform.plugins.module_utils._docker_daemon import Engine
-from ansible_collections.trinode.platform.plugins.module_utils._hostfile import MISSING, Entry
+from ..module_utils._docker import daemon, daemon_json
+from ..module_utils._docker.daemon import Engine
+from ..module_utils._docker.daemon_json import DaemonJsonError
+from ..module_utils._host import hostfile
+from ..module_utils._host.hostfile import MISSING, Entry
 
 
 def start(engine: Engine, path: str, present: Entry, timeout: int) -> str | None:
     """Restart the engine; why it does not come back, or None. Containers that outlived a restart so far outlive the one that ends this, too."""
-    content = _daemon_json.parse(present.text or "", path)
+    content = daemon_json.parse(present.text or "", path)
     try:
         info = engine.info(engine.show())
     except DaemonJsonError:
@@ -92,14 +93,14 @@ def start(engine: Engine, path: str, present: Entry, timeout: int) -> str | None
         return engine.start(timeout)
     times = _times(path)
     try:
-        _hostfile.write(path, Entry(text=_daemon_json.render({**content, "live-restore": True}), mode=present.mode))
+        hostfile.write(path, Entry(text=daemon_json.render({**content, "live-restore": True}), mode=present.mode))
         error = engine.start(timeout)
         if error is None:
             # A reload leaves a setting alone that the file does not have.
-            _hostfile.write(path, Entry(text=_daemon_json.render({**content, "live-restore": False}), mode=present.mode))
+            hostfile.write(path, Entry(text=daemon_json.render({**content, "live-restore": False}), mode=present.mode))
             error = engine.take_live_restore(False, timeout)
     finally:
-        _hostfile.write(path, present)
+        hostfile.write(path, present)
         if times is not None:
             # The engine has read it: a later comparison must not find it newer than the process.
             os.utime(path, ns=times)
@@ -119,28 +120,28 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     path: str = module.params["path"]
     state_file: str = module.params["state_file"]
     timeout: int = module.params["timeout"]
-    state = _docker_daemon.state_of(state_file, path)
+    state = daemon.state_of(state_file, path)
     if module.check_mode:
         return {"changed": True, "seconds": 0.0}
     engine = Engine(lambda command: t.cast("tuple[int, str, str]", module.run_command(command)), module.params["unit"], module.params["socket"])
-    present = _hostfile.read(path)
+    present = hostfile.read(path)
     since = time.time()
     error = start(engine, path, present, timeout)
     if error is None:
         if state.original is not None and not state.owned:
             # Our last setting was taken out, and the engine runs without it.
-            _hostfile.write(state_file, MISSING)
+            hostfile.write(state_file, MISSING)
         elif state.owned and (state.good, state.good_owned) != (present, state.owned):
-            _docker_daemon.save_state(state_file, state._replace(good=present, good_owned=state.owned))
+            daemon.save_state(state_file, state._replace(good=present, good_owned=state.owned))
         return {"changed": True, "seconds": round(time.time() - since, 2)}
 
     journal = engine.journal(since)
-    message = f"Docker did not come back after its restart: {error}; {_docker_daemon.reason_in(journal)}"
+    message = f"Docker did not come back after its restart: {error}; {daemon.reason_in(journal)}"
     if state.good is None or state.good[:2] == present[:2]:
         return {"failed": True, "msg": f"{message}. {path} is the one it ran with before, so look at 'journalctl -u {engine.unit}'", "journal": journal}
-    _hostfile.write(f"{path}.refused", present)
-    _hostfile.write(path, state.good)
-    _docker_daemon.save_state(state_file, state._replace(owned=state.good_owned))
+    hostfile.write(f"{path}.refused", present)
+    hostfile.write(path, state.good)
+    daemon.save_state(state_file, state._replace(owned=state.good_owned))
     engine.stop()
     again = engine.start(timeout)
     outcome = "Docker runs again with the former file" if again is None else f"with the former file Docker does not come back either: {again}"

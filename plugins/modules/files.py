@@ -121,7 +121,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _placement
+from ..module_utils._host import placement
 
 
 def validate(module: AnsibleModule, path: str, content: str, command: str) -> None:
@@ -143,23 +143,23 @@ def validate(module: AnsibleModule, path: str, content: str, command: str) -> No
 def bring(module: AnsibleModule) -> dict[str, t.Any]:
     """Do it all; gives the result of the module."""
     check, params = module.check_mode, module.params
-    directories = [_placement.Place.of(entry) for entry in params["directories"]]
-    files = [(_placement.Place.of(entry), entry) for entry in params["files"]]
-    written = [place.path for place in directories if _placement.put_directory(place, check=check)]
+    directories = [placement.Place.of(entry) for entry in params["directories"]]
+    files = [(placement.Place.of(entry), entry) for entry in params["files"]]
+    written = [place.path for place in directories if placement.put_directory(place, check=check)]
     diffs = []
     for place, entry in files:
         # Most runs end here, after one look at the file.
-        if not _placement.put_file(place, entry["content"], check=True):
+        if not placement.put_file(place, entry["content"], check=True):
             continue
-        before = _placement.text_at(place.path)
+        before = placement.text_at(place.path)
         if entry["validate"] and before != entry["content"]:
             validate(module, place.path, entry["content"], entry["validate"])
-        _placement.put_file(place, entry["content"], check=check)
+        placement.put_file(place, entry["content"], check=check)
         written.append(place.path)
         diffs.append({"before_header": place.path, "after_header": place.path, "before": before or "", "after": entry["content"]})
     wanted = {place.path for place in directories} | {place.path for place, _ in files}
-    unwanted = [*_placement.surplus(params["purge"], wanted), *params["remove"]]
-    removed = [path for path in unwanted if _placement.remove(path, check=check)]
+    unwanted = [*placement.surplus(params["purge"], wanted), *params["remove"]]
+    removed = [path for path in unwanted if placement.remove(path, check=check)]
     diffs += [{"before_header": path, "before": "there\n", "after": ""} for path in removed]
     return {"changed": bool(written or removed), "written": written, "removed": removed, "diff": diffs}
 
@@ -167,7 +167,7 @@ def bring(module: AnsibleModule) -> dict[str, t.Any]:
 def main() -> None:
     """Entry point of the module."""
     text = {"content": {"type": "str", "required": True}, "validate": {"type": "str"}}
-    _placement.run({"directories": _placement.entries("0755"), "files": _placement.entries("0644", **text)}, bring)
+    placement.run({"directories": placement.entries("0755"), "files": placement.entries("0644", **text)}, bring)
 
 
 if __name__ == "__main__":

@@ -132,10 +132,12 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _hostfile, _name_proof, _resolved, _resolver
-from ansible_collections.trinode.platform.plugins.module_utils._hostfile import Entry
-from ansible_collections.trinode.platform.plugins.module_utils._resolver import Manager, ResolverError, Settings, System
-from ansible_collections.trinode.platform.plugins.module_utils._resolver_lines import Lines
+from ..module_utils._host import hostfile
+from ..module_utils._host.hostfile import Entry
+from ..module_utils._resolver import lookup, resolved
+from ..module_utils._resolver import manager as resolver
+from ..module_utils._resolver.manager import Manager, ResolverError, Settings, System
+from ..module_utils._resolver.site_lines import Lines
 
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "state": {"type": "str", "choices": ["present", "remembered", "verified", "absent"], "default": "present"},
@@ -160,7 +162,7 @@ class HostResolver:
         self.params = module.params
         self.system = System(lambda command: t.cast("tuple[int, str, str]", module.run_command(command)))
         self.state_path: str = self.params["state_file"]
-        self.state = _resolver.load_state(self.state_path)
+        self.state = resolver.load_state(self.state_path)
         #: What this run remembered.
         self.kept: t.Mapping[str, t.Any] | None = None
         self.result: dict[str, t.Any] = {"changed": False, "reasons": [], "missing_package": "", "diff": []}
@@ -185,9 +187,9 @@ class HostResolver:
     def present(self) -> None:
         """Point the resolver to the servers."""
         settings = self.settings()
-        manager = _resolver.manager_for(self.system, self.params["backend"])
+        manager = resolver.manager_for(self.system, self.params["backend"])
         self.result["backend"] = manager.backend
-        missing = _resolver.missing_package(self.system, manager)
+        missing = resolver.missing_package(self.system, manager)
         if missing:
             self._missing(missing)
             return
@@ -195,17 +197,17 @@ class HostResolver:
         if manager.backend == "file":
             self._check_writers()
         state = self.state or self._remembered()
-        former = Manager(state["backend"], _resolver.flavour_of(self.system)) if state["backend"] else manager
-        entries = _resolver.undone(self.system, former.backend) if former.backend != manager.backend else {}
+        former = Manager(state["backend"], resolver.flavour_of(self.system)) if state["backend"] else manager
+        entries = resolver.undone(self.system, former.backend) if former.backend != manager.backend else {}
         managers = [former, manager] if entries else [manager]
-        site = _resolver.site_lines(self.system, state, manager)
-        self._warn_of_rotate(_resolver.wanted_options(settings, site))
-        entries.update(_resolver.wanted(self.system, manager, settings, site))
-        entries.update(_resolver.hosts_entry(self.system, settings.reverse_names))
+        site = resolver.site_lines(self.system, state, manager)
+        self._warn_of_rotate(resolver.wanted_options(settings, site))
+        entries.update(resolver.wanted(self.system, manager, settings, site))
+        entries.update(resolver.hosts_entry(self.system, settings.reverse_names))
         entries = self._differing(entries)
         self.result["reasons"] = [f"{path} differs" for path in entries]
         if not entries:
-            reason = _resolver.stale(self.system, manager, settings, site)
+            reason = resolver.stale(self.system, manager, settings, site)
             self.result["reasons"] = [reason] if reason else []
         first = state["backend"] is None
         state = {**state, "backend": manager.backend, "servers": settings.servers}
@@ -216,16 +218,16 @@ class HostResolver:
             self._prove()
             return
         # Remembered before the first change: whatever happens next, the former servers are not lost.
-        saved = {path: self.system.read(path) for path in {**entries, _resolver.RESOLV_CONF: None}}
+        saved = {path: self.system.read(path) for path in {**entries, resolver.RESOLV_CONF: None}}
         if first and state["before"] is not None:
             # On the first run a package that was just installed may have left the host without any name server.
-            saved[_resolver.RESOLV_CONF] = Entry.from_json(state["before"]["resolv_conf"])
-        saved_state = _hostfile.read(self.state_path)
+            saved[resolver.RESOLV_CONF] = Entry.from_json(state["before"]["resolv_conf"])
+        saved_state = hostfile.read(self.state_path)
         self._keep_state(state)
         try:
             if self.result["reasons"]:
-                _resolver.put(self.system, entries, managers)
-                reason = _resolver.stale(self.system, manager, settings, site)
+                resolver.put(self.system, entries, managers)
+                reason = resolver.stale(self.system, manager, settings, site)
                 if reason:
                     raise ResolverError(f"after the change {reason}; another program writes it or {manager.backend} is misconfigured")
             self._prove()
@@ -237,9 +239,9 @@ class HostResolver:
 
     def remembered(self) -> None:
         """Remember what there is and name the missing package."""
-        manager = _resolver.manager_for(self.system, self.params["backend"])
+        manager = resolver.manager_for(self.system, self.params["backend"])
         self.result["backend"] = manager.backend
-        self.result["missing_package"] = _resolver.missing_package(self.system, manager) or ""
+        self.result["missing_package"] = resolver.missing_package(self.system, manager) or ""
         self._check_obstacle(manager)
         if self.state is None and self.result["missing_package"]:
             self.result["changed"] = True
@@ -249,14 +251,14 @@ class HostResolver:
 
     def _remembered(self) -> dict[str, t.Any]:
         """Return what there is before the first change, or what is left to see of it when the memory is lost."""
-        if _resolver.is_written(self.system):
+        if resolver.is_written(self.system):
             self.module.warn(
                 f"{platform.node()}: {self.state_path}, where the former configuration of the resolver was remembered,"
-                f" is lost: the search domains and options in {_resolver.RESOLV_CONF} that are not this role's count as"
+                f" is lost: the search domains and options in {resolver.RESOLV_CONF} that are not this role's count as"
                 " the site's, and state absent cannot put the former file back"
             )
         ours = Lines(self.params["search"], self.params["options"], [])
-        return _resolver.remembered(self.system, self.params["servers"], self.params["former_servers"], ours)
+        return resolver.remembered(self.system, self.params["servers"], self.params["former_servers"], ours)
 
     def verified(self) -> None:
         """Fail when somebody has changed the resolver since this role set it."""
@@ -264,20 +266,20 @@ class HostResolver:
         if self.state is None or not self.state["backend"]:
             self.result["backend"] = ""
             return
-        manager = Manager(self.state["backend"], _resolver.flavour_of(self.system))
+        manager = Manager(self.state["backend"], resolver.flavour_of(self.system))
         self.result["backend"] = manager.backend
         # In check mode the changes of this run were not made.
         if self.module.check_mode:
             return
-        site = _resolver.site_lines(self.system, self.state, manager)
-        changed = [f"{path} differs" for path in self._differing(_resolver.wanted(self.system, manager, settings, site))]
-        reason = ", ".join(changed) or _resolver.stale(self.system, manager, settings, site)
+        site = resolver.site_lines(self.system, self.state, manager)
+        changed = [f"{path} differs" for path in self._differing(resolver.wanted(self.system, manager, settings, site))]
+        reason = ", ".join(changed) or resolver.stale(self.system, manager, settings, site)
         if reason:
-            raise ResolverError(_resolver.overwritten(self.system, reason))
+            raise ResolverError(resolver.overwritten(self.system, reason))
 
     def absent(self) -> None:
         """Put the resolver back as it was."""
-        self.result.update(backend=_resolver.detect(self.system).backend, added_backend="")
+        self.result.update(backend=resolver.detect(self.system).backend, added_backend="")
         if self.state is None:
             self._without_memory()
             return
@@ -286,18 +288,18 @@ class HostResolver:
             before = self.state["before"]
             if before is not None and before["backend"] != self.state["backend"]:
                 self.result["added_backend"] = self.state["backend"]
-            manager = Manager(self.state["backend"], _resolver.flavour_of(self.system))
-            entries = self._differing(_resolver.restored(self.system, self.state))
+            manager = Manager(self.state["backend"], resolver.flavour_of(self.system))
+            entries = self._differing(resolver.restored(self.system, self.state))
             self.result["reasons"] = [f"{path} is put back" for path in entries]
             if self.module.check_mode:
                 return
             # A manager that is gone needs no telling.
-            gone = _resolver.missing_package(self.system, manager)
-            _resolver.put(self.system, entries, [] if gone else [manager])
+            gone = resolver.missing_package(self.system, manager)
+            resolver.put(self.system, entries, [] if gone else [manager])
             if not gone:
-                _resolver.leave(self.system, self.state)
+                resolver.leave(self.system, self.state)
         if not self.module.check_mode:
-            _hostfile.write(self.state_path, _hostfile.MISSING)
+            hostfile.write(self.state_path, hostfile.MISSING)
 
     def _without_memory(self) -> None:
         """Remove what this role wrote, although what was there before is not remembered.
@@ -305,19 +307,19 @@ class HostResolver:
         Raises:
             ResolverError: the host would be left without a name server.
         """
-        if _resolver.is_written(self.system):
+        if resolver.is_written(self.system):
             raise ResolverError(
-                f"{_resolver.RESOLV_CONF} is this role's, and {self.state_path}, where the former one was remembered,"
-                f" is lost: write the site's name servers into {_resolver.RESOLV_CONF}, without its first line, and run"
+                f"{resolver.RESOLV_CONF} is this role's, and {self.state_path}, where the former one was remembered,"
+                f" is lost: write the site's name servers into {resolver.RESOLV_CONF}, without its first line, and run"
                 " again"
             )
-        ours = {name: self._differing(_resolver.undone(self.system, name)) for name in ("resolved", "resolvconf")}
+        ours = {name: self._differing(resolver.undone(self.system, name)) for name in ("resolved", "resolvconf")}
         entries = {path: entry for found in ours.values() for path, entry in found.items()}
         self.result.update(changed=bool(entries), reasons=[f"{path} is put back" for path in entries])
         if entries and not self.module.check_mode:
-            managers = [_resolver.manager_for(self.system, name) for name, found in ours.items() if found]
-            there = [one for one in managers if not _resolver.missing_package(self.system, one)]
-            _resolver.put(self.system, entries, there)
+            managers = [resolver.manager_for(self.system, name) for name, found in ours.items() if found]
+            there = [one for one in managers if not resolver.missing_package(self.system, one)]
+            resolver.put(self.system, entries, there)
 
     def _missing(self, package: str) -> None:
         self.result["missing_package"] = package
@@ -326,63 +328,63 @@ class HostResolver:
         self.result.update(changed=True, reasons=[f"the package {package} is not installed"])
 
     def _check_obstacle(self, manager: Manager) -> None:
-        obstacle = _resolved.obstacle(self.system, self.params["domain"].strip(".")) if manager.backend == "resolved" else ""
+        obstacle = resolved.obstacle(self.system, self.params["domain"].strip(".")) if manager.backend == "resolved" else ""
         if obstacle:
             raise ResolverError(f"{obstacle}. Nothing was changed")
 
     def _warn_of_rotate(self, options: t.Sequence[str]) -> None:
         if "rotate" in options:
             self.module.warn(
-                f"{platform.node()}: the option rotate of {_resolver.RESOLV_CONF} spreads lookups over all agents, so that many of them wait while"
+                f"{platform.node()}: the option rotate of {resolver.RESOLV_CONF} spreads lookups over all agents, so that many of them wait while"
                 " one node is down: remove it from the site's own configuration of the resolver, or from resolvconf_dns_options"
             )
 
     def _check_writers(self) -> None:
-        found = _resolver.other_writers(self.system)
+        found = resolver.other_writers(self.system)
         writers = ", ".join(found)
         if not writers:
             return
         if self.params["backend"] == "file":
-            self.module.warn(f"{writers} runs on {platform.node()} and may overwrite {_resolver.RESOLV_CONF}")
+            self.module.warn(f"{writers} runs on {platform.node()} and may overwrite {resolver.RESOLV_CONF}")
             return
         raise ResolverError(
-            f"{_resolver.RESOLV_CONF} is a plain file and {writers} runs, which would overwrite it; set resolvconf_dns_backend to resolvconf,"
-            f" which takes in the servers of {writers}{_resolver.writer_remedies(found)}, or set it to file when {writers} is"
+            f"{resolver.RESOLV_CONF} is a plain file and {writers} runs, which would overwrite it; set resolvconf_dns_backend to resolvconf,"
+            f" which takes in the servers of {writers}{resolver.writer_remedies(found)}, or set it to file when {writers} is"
             " configured to leave the file alone"
         )
 
     def _differing(self, entries: t.Mapping[str, Entry]) -> dict[str, Entry]:
-        differing = {path: entry for path, entry in entries.items() if not _hostfile.same(self.system.path(path), entry)}
+        differing = {path: entry for path, entry in entries.items() if not hostfile.same(self.system.path(path), entry)}
         for path, entry in differing.items():
             self.result["diff"].append({"before_header": path, "after_header": path, "before": self.system.read(path).shown(), "after": entry.shown()})
         return differing
 
     def _keep_state(self, state: t.Mapping[str, t.Any]) -> None:
         self.kept = state
-        _hostfile.write(self.state_path, Entry(text=_resolver.state_text(state)))
+        hostfile.write(self.state_path, Entry(text=resolver.state_text(state)))
 
     def _prove(self) -> None:
         names = self.params["proof_names"]
         if not names:
             return
-        self.result["resolved"], said = _name_proof.prove(names, self.params["proof_timeout"])
+        self.result["resolved"], said = lookup.prove(names, self.params["proof_timeout"])
         if said:
             texts = "; ".join(f"{name}: {text}" for name, text in said.items())
-            holds = " | ".join(line for line in self.system.text(_resolver.RESOLV_CONF).splitlines() if line and not line.startswith("#"))
+            holds = " | ".join(line for line in self.system.text(resolver.RESOLV_CONF).splitlines() if line and not line.startswith("#"))
             raise ResolverError(
                 f"the system resolver does not resolve {texts} (asked for {self.params['proof_timeout']} s;"
-                f" {_resolver.RESOLV_CONF} holds: {holds or 'nothing'}). Check that the name servers answer at port 53 and forward what they do not know"
-                f"{_resolver.proof_hint(self.result['backend'], said)}"
+                f" {resolver.RESOLV_CONF} holds: {holds or 'nothing'}). Check that the name servers answer at port 53 and forward what they do not know"
+                f"{resolver.proof_hint(self.result['backend'], said)}"
             )
 
     def _put_back(self, saved: t.Mapping[str, Entry], saved_state: Entry, managers: t.Iterable[Manager]) -> str:
         try:
-            _resolver.put(self.system, {path: entry for path, entry in saved.items() if not _hostfile.same(self.system.path(path), entry)}, managers)
-            if not _hostfile.same(self.system.path(_resolver.RESOLV_CONF), saved[_resolver.RESOLV_CONF]):
-                _resolver.put(self.system, {_resolver.RESOLV_CONF: saved[_resolver.RESOLV_CONF]}, [])
-            if saved_state == _hostfile.MISSING and self.kept is not None:
-                _resolver.leave(self.system, self.kept)
-            _hostfile.write(self.state_path, saved_state)
+            resolver.put(self.system, {path: entry for path, entry in saved.items() if not hostfile.same(self.system.path(path), entry)}, managers)
+            if not hostfile.same(self.system.path(resolver.RESOLV_CONF), saved[resolver.RESOLV_CONF]):
+                resolver.put(self.system, {resolver.RESOLV_CONF: saved[resolver.RESOLV_CONF]}, [])
+            if saved_state == hostfile.MISSING and self.kept is not None:
+                resolver.leave(self.system, self.kept)
+            hostfile.write(self.state_path, saved_state)
         except (ResolverError, OSError) as exc:
             return f"Putting the former configuration back failed too ({exc}); {self.state_path} holds the former servers"
         return "The former configuration is back in place"

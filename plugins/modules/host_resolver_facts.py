@@ -72,8 +72,8 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _resolver
-from ansible_collections.trinode.platform.plugins.module_utils._resolver import ResolverError, System
+from ..module_utils._resolver import manager
+from ..module_utils._resolver.manager import ResolverError, System
 
 
 def main() -> None:
@@ -90,13 +90,13 @@ def main() -> None:
     found: list[str] = module.params["former_servers"]
     if not found:
         try:
-            found = _resolver.former_servers(system, _resolver.load_state(module.params["state_file"]), module.params["servers"])
+            found = manager.former_servers(system, manager.load_state(module.params["state_file"]), module.params["servers"])
         except ResolverError as exc:
             module.fail_json(msg=f"Host {platform.node()}: {exc}.")
     if not found:
         module.fail_json(
             msg=(
-                f"Host {platform.node()}: no name server of the site can be found ({_resolver.RESOLV_CONF} names none but this host itself);"
+                f"Host {platform.node()}: no name server of the site can be found ({manager.RESOLV_CONF} names none but this host itself);"
                 " set resolvconf_dns_former_servers for this host to the servers that resolve public names."
             )
         )

@@ -107,10 +107,10 @@ import platform
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._artifact import ARCHITECTURES
-from ansible_collections.trinode.platform.plugins.module_utils._docker_facts import docker_state
-from ansible_collections.trinode.platform.plugins.module_utils._node_facts import artifact_state, consul_state, gather
-from ansible_collections.trinode.platform.plugins.module_utils._node_ports import SELECTORS, conflicts, find_node, holders, parse_nodes, parse_ports
+from ..module_utils._host.artifact import ARCHITECTURES
+from ..module_utils._host.ports import SELECTORS, conflicts, find_node, holders, parse_nodes, parse_ports
+from ..module_utils._preflight.docker import docker_state
+from ..module_utils._preflight.facts import artifact_state, consul_state, gather
 
 
 def main() -> None:

@@ -112,8 +112,8 @@ seen:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._node_mesh import start, stop
-from ansible_collections.trinode.platform.plugins.module_utils._node_ports import find_node, parse_nodes, parse_ports, wanted_listeners
+from ..module_utils._host.ports import find_node, parse_nodes, parse_ports, wanted_listeners
+from ..module_utils._preflight.mesh import start, stop
 
 
 def main() -> None:

@@ -77,8 +77,8 @@ results:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._node_mesh import make_probes, run_probes
-from ansible_collections.trinode.platform.plugins.module_utils._node_ports import find_node, parse_nodes, parse_ports
+from ..module_utils._host.ports import find_node, parse_nodes, parse_ports
+from ..module_utils._preflight.mesh import make_probes, run_probes
 
 
 def main() -> None:

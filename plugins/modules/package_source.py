@@ -97,8 +97,8 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _artifact, _hostfile, _package_source
-from ansible_collections.trinode.platform.plugins.module_utils._package_source import SourceError
+from ..module_utils._host import artifact, hostfile, package_source
+from ..module_utils._host.package_source import SourceError
 
 HEADER = "# Written by Ansible (trinode.platform.package_source): the packages that came with the bundle.\n"
 
@@ -111,20 +111,20 @@ def remove(path: str) -> None:
         os.unlink(path)
 
 
-def files_of(module: AnsibleModule, place: str) -> dict[str, _hostfile.Entry]:
+def files_of(module: AnsibleModule, place: str) -> dict[str, hostfile.Entry]:
     """The two files as they have to be."""
     p = module.params
     if p["state"] == "absent":
-        return {p["source_file"]: _hostfile.MISSING, p["preferences_file"]: _hostfile.MISSING}
+        return {p["source_file"]: hostfile.MISSING, p["preferences_file"]: hostfile.MISSING}
     return {
-        p["source_file"]: _hostfile.Entry(text=_package_source.source_text(HEADER, place)),
-        p["preferences_file"]: _hostfile.Entry(text=_package_source.preferences_text(HEADER, p["priority"])),
+        p["source_file"]: hostfile.Entry(text=package_source.source_text(HEADER, place)),
+        p["preferences_file"]: hostfile.Entry(text=package_source.preferences_text(HEADER, p["priority"])),
     }
 
 
 def update(module: AnsibleModule) -> None:
     """Read the lists of this source."""
-    status, out, err = module.run_command(_package_source.update_command(module.params["source_file"]), environ_update={"LC_ALL": "C.UTF-8"})
+    status, out, err = module.run_command(package_source.update_command(module.params["source_file"]), environ_update={"LC_ALL": "C.UTF-8"})
     if status != 0:
         raise SourceError(f"apt-get cannot read {module.params['source_file']} ({(err or out).strip()}); remove {module.params['directory']} and run again")
 
@@ -133,9 +133,9 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Compare and, outside of check mode, change."""
     p = module.params
     present = p["state"] == "present"
-    kept = _package_source.identity(p["checksum"]) if present else ""
+    kept = package_source.identity(p["checksum"]) if present else ""
     place = os.path.join(p["directory"], kept)
-    unpacked = present and os.path.exists(os.path.join(place, _package_source.RELEASE))
+    unpacked = present and os.path.exists(os.path.join(place, package_source.RELEASE))
     result: dict[str, t.Any] = {"changed": False, "path": place, "reasons": [], "removed": []} if present else {"changed": False, "reasons": [], "removed": []}
     if present and not unpacked and not p["pushed"]:
         # The action pushes the archive and calls again.
@@ -144,27 +144,27 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     if present and not unpacked:
         reasons.append(f"{place} does not exist")
         if not module.check_mode:
-            found = _artifact.file_sha256(p["pushed"])
+            found = artifact.file_sha256(p["pushed"])
             if found != p["checksum"]:
                 raise SourceError(f"the archive arrived with the checksum {found} instead of {p['checksum']}; nothing was changed, so run again")
-            _package_source.unpack(p["pushed"], place)
+            package_source.unpack(p["pushed"], place)
     diff = []
     for path, wanted in files_of(module, place).items():
-        before = _hostfile.read(path)
-        if _hostfile.same(path, wanted):
+        before = hostfile.read(path)
+        if hostfile.same(path, wanted):
             continue
         reasons.append(f"{path} is not as it should be")
         diff.append({"before": before.shown(), "after": wanted.shown(), "before_header": path, "after_header": path})
         if not module.check_mode:
-            _hostfile.write(path, wanted)
-    if present and (reasons or not _package_source.lists_of(p["lists"], place)):
+            hostfile.write(path, wanted)
+    if present and (reasons or not package_source.lists_of(p["lists"], place)):
         reasons.append("the lists of this source are read")
         if not module.check_mode:
             update(module)
     # Not before the source names the new directory.
-    current = _package_source.lists_of(p["lists"], place) if present else []
-    old_lists = [path for path in _package_source.lists_of(p["lists"], p["directory"]) if path not in current]
-    old = _package_source.others(p["directory"], kept)
+    current = package_source.lists_of(p["lists"], place) if present else []
+    old_lists = [path for path in package_source.lists_of(p["lists"], p["directory"]) if path not in current]
+    old = package_source.others(p["directory"], kept)
     if not present and os.path.isdir(p["directory"]):
         old = [p["directory"]]
     result["removed"] = [*old, *old_lists]
@@ -180,7 +180,7 @@ def main() -> None:
         argument_spec={
             "archive": {"type": "path"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "directory": {"type": "path", "default": _package_source.DEFAULT_DIRECTORY},
+            "directory": {"type": "path", "default": package_source.DEFAULT_DIRECTORY},
             "source_file": {"type": "path", "default": "/etc/apt/sources.list.d/trinode-packages.list"},
             "preferences_file": {"type": "path", "default": "/etc/apt/preferences.d/trinode-packages"},
             "priority": {"type": "int", "default": 995},

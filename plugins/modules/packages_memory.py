@@ -63,8 +63,8 @@ import platform
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _hostfile
-from ansible_collections.trinode.platform.plugins.module_utils._packages import PackagesError, forgotten, installed_by, load, remembered
+from ..module_utils._host import hostfile
+from ..module_utils._host.packages import PackagesError, forgotten, installed_by, load, remembered
 
 
 def main() -> None:
@@ -79,16 +79,16 @@ def main() -> None:
         supports_check_mode=True,
     )
     path, owner = module.params["path"], module.params["owner"]
-    before = _hostfile.read(path)
+    before = hostfile.read(path)
     try:
         known = load(before.text, path)
         new = remembered(known, owner, installed_by(module.params["apt_output"])) if module.params["state"] == "present" else forgotten(known, owner)
         packages = (new if module.params["state"] == "present" else known).get(owner, [])
         wanted = {key: names for key, names in new.items() if names}
-        after = _hostfile.Entry(text=json.dumps(wanted, indent=2, sort_keys=True) + "\n") if wanted else _hostfile.MISSING
-        changed = not _hostfile.same(path, after)
+        after = hostfile.Entry(text=json.dumps(wanted, indent=2, sort_keys=True) + "\n") if wanted else hostfile.MISSING
+        changed = not hostfile.same(path, after)
         if changed and not module.check_mode:
-            _hostfile.write(path, after)
+            hostfile.write(path, after)
     except (PackagesError, OSError) as error:
         module.fail_json(msg=f"Host {platform.node()}: {error}.")
     module.exit_json(changed=changed, packages=packages, diff={"before": before.shown(), "after": after.shown(), "before_header": path, "after_header": path})

@@ -111,49 +111,49 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils import _placement
+from ..module_utils._host import placement
 
 
-def put_file(module: AnsibleModule, place: _placement.Place, *, force: bool) -> bool:
+def put_file(module: AnsibleModule, place: placement.Place, *, force: bool) -> bool:
     """Whether a file had to be written, removed or put right."""
     content = module.params["contents"].get(place.path) or ""
     if not force:
-        before = _placement.text_at(place.path)
+        before = placement.text_at(place.path)
         content = content if before is None else before
     if not content:
-        return _placement.remove(place.path, check=module.check_mode)
-    return _placement.put_file(place, content, check=module.check_mode)
+        return placement.remove(place.path, check=module.check_mode)
+    return placement.put_file(place, content, check=module.check_mode)
 
 
 def bring(module: AnsibleModule) -> dict[str, t.Any]:
     """Do it all; gives the result of the module."""
     check, params = module.check_mode, module.params
-    directories = [_placement.Place.of(entry) for entry in params["directories"]]
-    files = [(_placement.Place.of(entry), entry["force"]) for entry in params["files"]]
+    directories = [placement.Place.of(entry) for entry in params["directories"]]
+    files = [(placement.Place.of(entry), entry["force"]) for entry in params["files"]]
     paths = {place.path for place, _ in files}
     unknown = sorted(set(params["contents"]) - paths)
     if unknown:
-        raise _placement.PlacementError(f"contents has {', '.join(unknown)}, which is none of the files; correct its path")
+        raise placement.PlacementError(f"contents has {', '.join(unknown)}, which is none of the files; correct its path")
     open_ones = [place.path for place, _ in files if place.mode & 0o007]
     if open_ones:
-        raise _placement.PlacementError(f"everybody could read {', '.join(open_ones)}; give it a mode that ends in 0")
-    written = [place.path for place in directories if _placement.put_directory(place, check=check)]
+        raise placement.PlacementError(f"everybody could read {', '.join(open_ones)}; give it a mode that ends in 0")
+    written = [place.path for place in directories if placement.put_directory(place, check=check)]
     written += [place.path for place, force in files if put_file(module, place, force=force)]
-    surplus = _placement.surplus(params["purge"], paths | {place.path for place in directories})
-    abandoned = [left for path in sorted(paths) for left in _placement.leftovers(path) if left not in surplus]
+    surplus = placement.surplus(params["purge"], paths | {place.path for place in directories})
+    abandoned = [left for path in sorted(paths) for left in placement.leftovers(path) if left not in surplus]
     unwanted = [*surplus, *abandoned, *params["remove"]]
-    written += [path for path in unwanted if _placement.remove(path, check=check)]
+    written += [path for path in unwanted if placement.remove(path, check=check)]
     return {"changed": bool(written), "written": written, "diff": {"before": "", "after": "".join(f"{path}\n" for path in written)}}
 
 
 def main() -> None:
     """Entry point of the module."""
     arguments = {
-        "directories": _placement.entries("0750"),
-        "files": _placement.entries("0640", force={"type": "bool", "default": True}),
+        "directories": placement.entries("0750"),
+        "files": placement.entries("0640", force={"type": "bool", "default": True}),
         "contents": {"type": "dict", "default": {}, "no_log": True},
     }
-    _placement.run(arguments, bring)
+    placement.run(arguments, bring)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.trinode.platform.plugins.module_utils._unit_drift import (
+from ..module_utils._host.unit_drift import (
     PROPERTIES,
     FileAge,
     UnitState,

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT / "roles" / "consul_backup" / "files")]
 import consul_backup
 from edge_rig import Consul, poll, tool
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._consul_tokens import SITE_WIDE
+from ansible_collections.trinode.platform.plugins.plugin_utils._sites.tokens import SITE_WIDE
 
 MANAGEMENT = "00000000-0000-0000-0000-000000000001"
 

@@ -26,7 +26,7 @@ from edge_rig import free_port, poll, tool
 from local_play import ROOT, play
 from test_datacenters_secure import Authority, new_key
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl
 
 SERVER, CLIENT = "127.0.21.1", "127.0.21.2"
 RENDER = """

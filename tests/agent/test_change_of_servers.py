@@ -15,8 +15,8 @@ import pytest
 import yaml
 from edge_rig import free_port, poll, tool
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_cluster, _consul_member
-from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import ConsulApi, Server
+from ansible_collections.trinode.platform.plugins.module_utils._consul import cluster, member
+from ansible_collections.trinode.platform.plugins.module_utils._consul.cluster import ConsulApi, Server
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Settings of the role that decide who votes and how fast.
@@ -60,11 +60,11 @@ class Agent:
     def voters(self) -> dict[str, str]:
         """Return the addresses of the voters."""
         found = (self.api.optional("/v1/operator/raft/configuration") or {}).get("Servers") or ()
-        return {one["Node"]: _consul_cluster.split_address(one["Address"]) for one in found if one["Voter"]}
+        return {one["Node"]: cluster.split_address(one["Address"]) for one in found if one["Voter"]}
 
     def problems(self, servers: t.Sequence[Server]) -> list[str]:
         """Return what the health gate of the role says."""
-        return _consul_cluster.evaluate(self.api.state("server"), servers, self.name, "server")
+        return cluster.evaluate(self.api.state("server"), servers, self.name, "server")
 
 
 @pytest.fixture(name="start")
@@ -97,7 +97,7 @@ def remove(agent: Agent, name: str) -> None:
     """Remove what is left of a server, as remove_node.yml does."""
 
     def gone() -> bool:
-        left = _consul_member.look(agent.api, name)
+        left = member.look(agent.api, name)
         for trace in left:
             agent.api.request(trace.path, trace.method, trace.body)
         return not left

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 from edge_rig import Consul, free_port, poll, tool
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_prepared_query as pq
-from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import ConsulApi, Server, wan_problems
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl
+from ansible_collections.trinode.platform.plugins.module_utils._consul import prepared_query as pq
+from ansible_collections.trinode.platform.plugins.module_utils._consul.cluster import ConsulApi, Server, wan_problems
 
 SHOP = {"name": "shop", "near": "_agent", "failover": {"datacenters": ["dc2"]}}
 HERE = [Server("edge-under-test", "127.0.0.1")]

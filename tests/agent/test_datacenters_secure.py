@@ -27,11 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 from edge_rig import Consul, free_port, poll, tool
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_prepared_query as pq
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_security as security
-from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import ConsulApi
-from ansible_collections.trinode.platform.plugins.plugin_utils import _wan_sites as wan_sites
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl, security
+from ansible_collections.trinode.platform.plugins.module_utils._consul import prepared_query as pq
+from ansible_collections.trinode.platform.plugins.module_utils._consul.cluster import ConsulApi
+from ansible_collections.trinode.platform.plugins.plugin_utils._sites import wan as wan_sites
 
 READS = 'node_prefix "" { policy = "read" }\nservice_prefix "" { policy = "read" }'
 AUTOMATION = (

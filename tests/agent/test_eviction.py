@@ -26,9 +26,7 @@ sys.path[:0] = [str(ROOT / "tests" / "render"), str(ROOT / "tests" / "agent")]
 from edge_rig import free_port, poll, tool
 from test_datacenters_secure import Authority, new_key
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_cluster as cluster
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_security as security
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl, cluster, security
 
 SERVERS = {f"s{number}": f"127.0.14.{number}" for number in (1, 2, 3)}
 STAY = ("s1", "s2")

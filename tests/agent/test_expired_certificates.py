@@ -17,7 +17,7 @@ from edge_rig import free_port, poll
 from test_datacenters_secure import Authority, new_key
 from test_eviction import SERVERS, Agent, Site
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl
 
 HOUR = datetime.timedelta(hours=1)
 

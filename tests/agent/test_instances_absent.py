@@ -13,9 +13,9 @@ from pathlib import Path
 import local_play
 from edge_rig import Consul, tool
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
-from ansible_collections.trinode.platform.plugins.module_utils._consul_acl_sync import Request, sync
-from ansible_collections.trinode.platform.plugins.plugin_utils._consul_tokens import tokens
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl
+from ansible_collections.trinode.platform.plugins.module_utils._consul.acl_sync import Request, sync
+from ansible_collections.trinode.platform.plugins.plugin_utils._sites.tokens import tokens
 
 PLAY = """
 - hosts: all

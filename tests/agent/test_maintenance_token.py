@@ -12,11 +12,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 from edge_rig import Consul, poll, tool
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_maintenance as maintenance
-from ansible_collections.trinode.platform.plugins.module_utils._consul_acl_sync import Request, sync
-from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import ConsulApi
-from ansible_collections.trinode.platform.plugins.plugin_utils._consul_tokens import tokens
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl, maintenance
+from ansible_collections.trinode.platform.plugins.module_utils._consul.acl_sync import Request, sync
+from ansible_collections.trinode.platform.plugins.module_utils._consul.cluster import ConsulApi
+from ansible_collections.trinode.platform.plugins.plugin_utils._sites.tokens import tokens
 
 NODE = "worker-1"
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 from edge_rig import Consul, free_port, tool
 from local_play import Done, play
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl
 
 TOKEN, UNKNOWN = str(uuid.uuid4()), str(uuid.uuid4())
 PLAY = """

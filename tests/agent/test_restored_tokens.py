@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 from edge_rig import Consul, tool
 from local_play import play
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl
 
 PROGRAM = ROOT / "roles" / "consul_backup" / "files" / "consul_backup.py"
 RULES = {

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 from edge_rig import DOMAIN, Backends, Nginx, Rendered, ask, free_port, say, tool
 from test_token_calls import OWN, Rig
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 LOOKALIKES = ("Billing", "bi11ing", "b1lling", "billlng", "bil-ling", "c0nsul", "xn--blling-xyf")
 

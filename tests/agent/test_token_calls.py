@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 from edge_rig import Consul, tool
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
-from ansible_collections.trinode.platform.plugins.module_utils._consul_acl_sync import Request, sync
-from ansible_collections.trinode.platform.plugins.plugin_utils._consul_tokens import SITE_WIDE, tokens
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl
+from ansible_collections.trinode.platform.plugins.module_utils._consul.acl_sync import Request, sync
+from ansible_collections.trinode.platform.plugins.plugin_utils._sites.tokens import SITE_WIDE, tokens
 
 TABLE = ROOT / "docs" / "tokens.md"
 OWN, OTHER = "consul-1", "worker-1"

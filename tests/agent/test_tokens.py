@@ -18,9 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 from edge_rig import Consul, tool
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_security as security
-from ansible_collections.trinode.platform.plugins.module_utils._consul_cluster import ConsulApi
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl, security
+from ansible_collections.trinode.platform.plugins.module_utils._consul.cluster import ConsulApi
 
 MANAGEMENT, READER, AGENT, KEYS = (str(uuid.uuid4()) for _number in range(4))
 RULES = 'node_prefix "" {\n  policy = "read"\n}\nservice_prefix "" {\n  policy = "read"\n}\n'

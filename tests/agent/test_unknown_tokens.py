@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 from edge_rig import Consul, tool
 from local_play import play
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_acl as acl
-from ansible_collections.trinode.platform.plugins.module_utils._consul_acl_sync import Request, report, sync
+from ansible_collections.trinode.platform.plugins.module_utils._consul import acl
+from ansible_collections.trinode.platform.plugins.module_utils._consul.acl_sync import Request, report, sync
 
 MANAGEMENT, DNS, AGENT = (str(uuid.uuid4()) for _number in range(3))
 READS = 'node_prefix "" { policy = "read" }\nservice_prefix "" { policy = "read" }'

@@ -20,9 +20,9 @@ from pathlib import Path
 import yaml
 from edge_rig import http_options, tool
 
-from ansible_collections.trinode.platform.plugins.module_utils import _consul_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ansible_collections.trinode.platform.plugins.module_utils._consul_template import plan as consul_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 if t.TYPE_CHECKING:
     from apply_rig import Edge
@@ -139,7 +139,7 @@ class Chain:
             }
             for side, source, name in (("http", http_template, "http.conf"), ("stream", tcp_template, "stream.conf"))
         ]
-        plan = _consul_template.plan(str(self.directory), settings, templates, 60)
+        plan = consul_template.plan(str(self.directory), settings, templates, 60)
         for file in plan.files:
             Path(file.path).parent.mkdir(exist_ok=True)
             Path(file.path).write_text(file.text)

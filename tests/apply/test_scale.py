@@ -15,7 +15,7 @@ import pytest
 from chain import Chain, Places, defaults
 from edge_rig import Consul, tool
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge_connections import edge_connections
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.connections import edge_connections
 
 if t.TYPE_CHECKING:
     from apply_rig import Edge

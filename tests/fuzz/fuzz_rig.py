@@ -34,8 +34,8 @@ from edge_rig import Consul, Nginx, poll, tool
 from grammar import Block, Side, read
 from oracle import DOMAIN, Expected, Instance, Node, Oracle, Ports, Settings, Upstream
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "roles" / "nginx" / "files"))

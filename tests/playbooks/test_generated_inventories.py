@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mistakes import MISTAKES, Mistake
 
-from ansible_collections.trinode.platform.plugins.plugin_utils import _site_check
+from ansible_collections.trinode.platform.plugins.plugin_utils._preflight import site_check
 
 #: Inventories, each with one to three mistakes.
 INVENTORIES = 300
@@ -64,20 +64,20 @@ def check(place: Path, content: t.Mapping[str, t.Any]) -> str:
         "ansible_inventory_sources": (str(file),),
         "ansible_limit": None,
     }
-    request = _site_check.Request(complete=True, secrets="none", limit="", everything="", confirm="", needs=())
+    request = site_check.Request(complete=True, secrets="none", limit="", everything="", confirm="", needs=())
     display = mock.Mock()
     with (
-        mock.patch.multiple(_site_check._Process, site=None, security="", passed=set()),
-        mock.patch.object(_site_check, "Display", return_value=display),
+        mock.patch.multiple(site_check._Process, site=None, security="", passed=set()),
+        mock.patch.object(site_check, "Display", return_value=display),
         # It takes filters of other collections, which only a run of ansible-playbook finds; see test_through_the_playbook.
-        mock.patch.object(_site_check.Site, "_edge", return_value=[]),
+        mock.patch.object(site_check.Site, "_edge", return_value=[]),
     ):
         templar = Templar(loader, variables=variables)
         with contextlib.suppress(SystemExit):
             # Without a host, Ansible knows no variable of the inventory.
             play = {key: variables[key] for key in ("groups", "ansible_inventory_sources", "ansible_limit")}
-            _site_check.checked_file(request, play, templar, loader)
-            _site_check.checked_file(request, variables, templar, loader)
+            site_check.checked_file(request, play, templar, loader)
+            site_check.checked_file(request, variables, templar, loader)
     assert display.error.call_count <= 1
     return "\n".join(str(call.args[0]) for call in display.error.call_args_list)
 

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, Tls, free_port, tool
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from edge_rig import DOMAIN, Consul, Nginx, Rendered, poll, tool
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 Render = t.Callable[..., Rendered]
 

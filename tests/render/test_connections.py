@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from edge_rig import DOMAIN, Consul, Rendered, poll, tool
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge_connections import edge_connections
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.connections import edge_connections
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 EDGE: dict[str, t.Any] = {"domain": DOMAIN, "max_services": 20, "internal": {"listen_addresses": ["172.17.0.1"]}}
 TAGS = ("http", "tcp", "tls", "http-internal", "tcp-internal")

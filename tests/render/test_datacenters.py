@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, free_port, poll, say, tool
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge_datacenters import NOTHING, datacenter_templates
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.datacenters import NOTHING, datacenter_templates
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 SHOP = [{"name": "shop", "datacenter": "dc2"}]
 

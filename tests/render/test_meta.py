@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from edge_rig import Consul, Nginx, Rendered
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge_meta import META
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.meta import META
 
 Render = t.Callable[..., Rendered]
 INTERNAL = {"internal": {"listen_addresses": ["127.0.0.2"]}}

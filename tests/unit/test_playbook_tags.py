@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ansible_collections.trinode.platform.plugins.plugin_utils import _security_rules as rules
+from ansible_collections.trinode.platform.plugins.plugin_utils._preflight import security_rules as rules
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The playbooks that give agents a configuration and have tags. The others are whole or not at all.

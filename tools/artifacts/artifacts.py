@@ -40,9 +40,9 @@ PROJECT = HERE.parent.parent
 # The roles read the mirror that is written here; both use one description of its layout.
 sys.path.insert(0, str(PROJECT / "collections"))
 
-from ansible_collections.trinode.platform.plugins.module_utils import _artifact
-from ansible_collections.trinode.platform.plugins.module_utils._artifact import ArtifactError
-from ansible_collections.trinode.platform.plugins.module_utils._release_checksums import known_checksum
+from ansible_collections.trinode.platform.plugins.module_utils._host import artifact
+from ansible_collections.trinode.platform.plugins.module_utils._host.artifact import ArtifactError
+from ansible_collections.trinode.platform.plugins.module_utils._host.release_checksums import known_checksum
 
 RELEASES = "https://releases.hashicorp.com"
 CONNECT_TIMEOUT = 5
@@ -115,17 +115,17 @@ class Item:
     @property
     def archive(self) -> str:
         """The archive's file name."""
-        return _artifact.archive_name(self.product.name, self.product.version, self.arch)
+        return artifact.archive_name(self.product.name, self.product.version, self.arch)
 
     @property
     def checksums(self) -> str:
         """The file name of the release's checksums."""
-        return _artifact.checksums_name(self.product.name, self.product.version)
+        return artifact.checksums_name(self.product.name, self.product.version)
 
     @property
     def directory(self) -> str:
         """The release's directory in the mirror."""
-        return _artifact.release_directory(self.product.name, self.product.version)
+        return artifact.release_directory(self.product.name, self.product.version)
 
 
 def load_products(text: str) -> list[Product]:
@@ -146,7 +146,7 @@ def select(products: list[Product], requests: list[str]) -> list[Product]:
         known = [product for product in products if product.name == name]
         if version:
             try:
-                _artifact.check_names(name, version)
+                artifact.check_names(name, version)
             except ArtifactError as error:
                 raise UsageError(str(error)) from error
             match = [product for product in known if product.version == version] or [Product(name, version)]
@@ -204,7 +204,7 @@ class Mirror:
         """What the release's list says; empty without a list."""
         path = self.path(item, item.checksums)
         try:
-            return _artifact.parse_checksums(path.read_text(encoding="utf-8"), str(path))
+            return artifact.parse_checksums(path.read_text(encoding="utf-8"), str(path))
         except FileNotFoundError:
             return {}
 
@@ -216,7 +216,7 @@ class Mirror:
         expected = self.sums(item).get(item.archive)
         if expected is None:
             raise ArtifactError(f"{path} is there, but {item.checksums} beside it does not list it; add its line, or delete the file so that it is made again")
-        found = _artifact.file_sha256(str(path))
+        found = artifact.file_sha256(str(path))
         if found != expected:
             raise ArtifactError(
                 f"the checksum of {path} is wrong: {item.checksums} says {expected}, the file has {found}; delete the file so that it is made again"
@@ -288,7 +288,7 @@ def write_zip(target: IO[bytes], members: list[tuple[str, Path, int]]) -> None:
             info.external_attr = (0o100000 | mode) << 16
             info.file_size = path.stat().st_size
             with path.open("rb") as source, bundle.open(info, "w") as sink:
-                shutil.copyfileobj(source, sink, _artifact.CHUNK)
+                shutil.copyfileobj(source, sink, artifact.CHUNK)
 
 
 # --- talking, waiting, stopping ---------------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ class Releases:
         try:
             with self._open(url, READ_TIMEOUT) as answer:
                 length = answer.headers.get("Content-Length")
-                while chunk := answer.read(_artifact.CHUNK):
+                while chunk := answer.read(artifact.CHUNK):
                     self.run.check()
                     received += len(chunk)
                     if sink is None:
@@ -427,7 +427,7 @@ class Releases:
         """Put one archive and the vendor's checksums into the mirror."""
         address = self.url(item, item.checksums)
         listing = self.get(address)
-        official = _artifact.parse_checksums(listing.decode("utf-8", "replace"), address)
+        official = artifact.parse_checksums(listing.decode("utf-8", "replace"), address)
         signature = None
         if self.keyring is not None:
             try:
@@ -445,7 +445,7 @@ class Releases:
         with atomic_file(path) as handle:
             self.get(self.url(item, item.archive), handle)
             handle.flush()
-            found = _artifact.file_sha256(handle.name)
+            found = artifact.file_sha256(handle.name)
             if found != official[item.archive]:
                 raise ArtifactError(
                     f"the checksum of {self.url(item, item.archive)} is wrong: {item.checksums} says {official[item.archive]}, the download has {found}; "
@@ -591,7 +591,7 @@ class Builder:
             raise ArtifactError(f"the build of {item} in {place} failed; its whole output is in {log}, which ends with:\n{tail(log)}")
         if item.arch == host_arch():
             shown = subprocess.run([str(binary), "-version"], capture_output=True, text=True, check=False, timeout=60)
-            if not _artifact.shows_version(shown.stdout + shown.stderr, item.product.version):
+            if not artifact.shows_version(shown.stdout + shown.stderr, item.product.version):
                 raise ArtifactError(
                     f"the build of {item} in {place} says {(shown.stdout + shown.stderr).strip()[:200]!r} instead of its version; correct its go.mod"
                 )
@@ -604,7 +604,7 @@ class Builder:
             write_zip(handle, members)
             handle.flush()
             # The line comes before the archive's name appears, so that an archive never stands there without it.
-            mirror.add_checksums(item, {item.archive: _artifact.file_sha256(handle.name)})
+            mirror.add_checksums(item, {item.archive: artifact.file_sha256(handle.name)})
         binary.unlink()
         log.unlink()
         return f"built with {self.go}"
@@ -621,7 +621,7 @@ class Builder:
 
 def host_arch() -> str:
     """This machine's architecture in the mirror's names."""
-    return _artifact.go_architecture(platform.machine())
+    return artifact.go_architecture(platform.machine())
 
 
 def free_memory() -> int:
@@ -746,7 +746,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME[=VERSION]",
         help="what to put there; may be repeated (default: the ones marked in products.json)",
     )
-    result.add_argument("--arch", action="append", choices=sorted(set(_artifact.ARCHITECTURES.values())), help="may be repeated (default: this machine's)")
+    result.add_argument("--arch", action="append", choices=sorted(set(artifact.ARCHITECTURES.values())), help="may be repeated (default: this machine's)")
     result.add_argument("--source", choices=["auto", "official", "build"], default="auto", help="see below (default: %(default)s)")
     result.add_argument("--releases-url", default=RELEASES, metavar="URL", help="where the official releases are (default: %(default)s)")
     result.add_argument("--keyring", type=Path, metavar="FILE", help="the vendor's public key; the signature of SHA256SUMS must then be good (needs gpgv)")

@@ -37,7 +37,7 @@ import packages
 import sbom
 from packages import BundleError
 
-from ansible_collections.trinode.platform.plugins.module_utils import _artifact
+from ansible_collections.trinode.platform.plugins.module_utils._host import artifact
 
 #: Those that ansible-core 2.19 runs with.
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -123,9 +123,9 @@ def mirror_files(mirror: Path, arch: str, products: str) -> dict[str, Path]:
     wanted = []
     for product in json.loads(products)["products"]:
         if product["default"]:
-            release = _artifact.release_directory(product["name"], product["version"])
-            wanted += [f"{release}/{_artifact.archive_name(product['name'], product['version'], arch)}"]
-            wanted += [f"{release}/{_artifact.checksums_name(product['name'], product['version'])}"]
+            release = artifact.release_directory(product["name"], product["version"])
+            wanted += [f"{release}/{artifact.archive_name(product['name'], product['version'], arch)}"]
+            wanted += [f"{release}/{artifact.checksums_name(product['name'], product['version'])}"]
     wanted += ["images/trinode-samples.tar", "images/trinode-samples.tar.json"]
     for name in wanted:
         if not (mirror / name).is_file():
@@ -230,7 +230,7 @@ def run(options: argparse.Namespace) -> Path:
     with only_one(work):
         source = checkout()
         mirror = mirror_files(
-            options.mirror, _artifact.go_architecture(platform.machine()), (ROOT / "tools/artifacts/products.json").read_text(encoding="utf-8")
+            options.mirror, artifact.go_architecture(platform.machine()), (ROOT / "tools/artifacts/products.json").read_text(encoding="utf-8")
         )
         files = {f"artifacts/{name}": path for name, path in mirror.items()}
         for suite in suites:

@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Which package a manager of the resolver comes from is known to the module that manages it, and nowhere else.
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.trinode.platform.plugins.module_utils import _package_source, _resolver
+from ansible_collections.trinode.platform.plugins.module_utils._host import package_source
+from ansible_collections.trinode.platform.plugins.module_utils._resolver import manager
 
 #: The suites that the roles support, as the facts of a host name them.
 SUITES = {
@@ -59,7 +60,7 @@ class Target:
     @property
     def name(self) -> str:
         """The archive's name."""
-        return _package_source.archive_name(self.suite, self.arch)
+        return package_source.archive_name(self.suite, self.arch)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -94,9 +95,9 @@ def role_packages(root: Path, facts: t.Mapping[str, str]) -> tuple[list[str], li
     for role, arguments in installing_tasks(root):
         names = arguments["name"]
         if isinstance(names, str) and "missing_package" in names:
-            one_of.update(_resolver.PACKAGES.values())
+            one_of.update(manager.PACKAGES.values())
             if facts["distribution_release"] in RESOLVED_IN_SYSTEMD:
-                one_of.remove(_resolver.PACKAGES["resolved"])
+                one_of.remove(manager.PACKAGES["resolved"])
             continue
         variables: dict[str, t.Any] = {"ansible_facts": facts}
         for file in ("defaults", "vars"):
@@ -253,7 +254,7 @@ def plain_name(name: str) -> str:
 def write_index(directory: Path, target: Target) -> None:
     """Packages and Release, as every source of apt has them."""
     no_old_sums = [word for kind in ("MD5", "SHA1", "SHA512") for word in ("-o", f"APT::FTPArchive::{kind}=false")]
-    words = {"Label": _package_source.LABEL, "Origin": _package_source.LABEL, "Suite": target.suite, "Codename": target.suite, "Architectures": target.arch}
+    words = {"Label": package_source.LABEL, "Origin": package_source.LABEL, "Suite": target.suite, "Codename": target.suite, "Architectures": target.arch}
     release = [word for key, value in words.items() for word in ("-o", f"APT::FTPArchive::Release::{key}={value}")]
     for name, arguments in (("Packages", ["packages"]), ("Release", [*release, "release"])):
         try:
@@ -348,4 +349,4 @@ def make(target: Target, directory: Path, work: Path, update: bool, say: t.Calla
 
 def machine_arch() -> str:
     """This machine's architecture as Debian names it."""
-    return _package_source.architecture(platform.machine())
+    return package_source.architecture(platform.machine())

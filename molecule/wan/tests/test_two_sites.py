@@ -19,7 +19,7 @@ import pytest
 import secure
 import traffic
 
-from ansible_collections.trinode.platform.plugins.plugin_utils import _wan_sites
+from ansible_collections.trinode.platform.plugins.plugin_utils._sites import wan
 
 SITES = {name: Path(__file__).resolve().parents[1] / "sites" / f"{name}.yml" for name in ("dc1", "dc2")}
 MEMBERS = {"dc1": ["consul-1"], "dc2": ["consul-2", "consul-3"]}
@@ -59,11 +59,11 @@ def secret(name: str, of: str) -> str:
     return (SECRETS[of] / f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
-def common(name: str) -> _wan_sites.Common:
+def common(name: str) -> wan.Common:
     """What a site has in common with the other one."""
     (other,) = set(SITES) - {name}
     now = datetime.datetime.now(datetime.timezone.utc)
-    return _wan_sites.common(_wan_sites.read(secret(f"site_{name}", name)), {other: secret(f"site_{other}", name)}, now)
+    return wan.common(wan.read(secret(f"site_{name}", name)), {other: secret(f"site_{other}", name)}, now)
 
 
 def keyring(node: str, pool: str) -> list[str]:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.trinode.platform.plugins.module_utils import _acceptance_samples as samples
+from ansible_collections.trinode.platform.plugins.module_utils._acceptance import samples
 
 SERVICES = Path(__file__).resolve().parents[3] / "services"
 APP = SERVICES / "app"

@@ -27,7 +27,7 @@ import stages
         ("roles/registrator/files/registrator/plan.py", ["lint", "unit", "render", "default"]),
         ("roles/nginx/files/nginx_edge/cli.py", ["lint", "unit", "render", "fuzz", "default"]),
         ("roles/nginx/templates/main.conf.j2", ["lint", "unit", "default", "rejected-input", "artifact"]),
-        ("plugins/plugin_utils/_http_upstreams.py", ["lint", "unit", "playbooks", "render", "fuzz", "default"]),
+        ("plugins/plugin_utils/_edge/http.py", ["lint", "unit", "playbooks", "render", "fuzz", "default"]),
         ("playbooks/rotate_tokens.yml", ["lint", "unit", "playbooks", "default", "secure"]),
         ("molecule/wan/tests/test_two_sites.py", ["lint", "unit", "wan"]),
         ("tests/agent/test_engine.py", ["lint", "unit", "render"]),

@@ -1,1 +1,1 @@
-../../../../plugins/module_utils/_look.py
+../../../../plugins/module_utils/_consul/look.py

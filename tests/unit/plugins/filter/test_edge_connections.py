@@ -14,9 +14,9 @@ import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.trinode.platform.plugins.filter import edge_connections as plugin
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge import SCHEMA
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.schema import SCHEMA
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 ROOT = Path(__file__).resolve().parents[4]
 FILTER = plugin.FilterModule().filters()["edge_connections"]

@@ -14,8 +14,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
 from ansible_collections.trinode.platform.plugins.filter import edge_datacenters as plugin
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge import remote_datacenters
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge_datacenters import datacenter_templates
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.datacenters import datacenter_templates
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.schema import remote_datacenters
 
 ROOT = Path(__file__).resolve().parents[4]
 FILTER = plugin.FilterModule().filters()["edge_datacenters"]

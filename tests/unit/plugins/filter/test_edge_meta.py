@@ -13,9 +13,9 @@ import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.trinode.platform.plugins.filter import edge_meta as plugin
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge_meta import META
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.meta import META
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 GUIDE = Path(__file__).resolve().parents[4] / "docs" / "filter_guide.md"
 FILTER = plugin.FilterModule().filters()["edge_meta"]

@@ -12,7 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
 from ansible_collections.trinode.platform.plugins.filter import http_upstreams as plugin
-from ansible_collections.trinode.platform.plugins.plugin_utils._http_upstreams import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
 
 FILTER = plugin.FilterModule().filters()["http_upstreams"]
 

@@ -12,7 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
 from ansible_collections.trinode.platform.plugins.filter import tcp_upstreams as plugin
-from ansible_collections.trinode.platform.plugins.plugin_utils._tcp_upstreams import tcp_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 FILTER = plugin.FilterModule().filters()["tcp_upstreams"]
 

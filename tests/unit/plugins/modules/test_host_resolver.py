@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.trinode.platform.plugins.module_utils import _resolver
+from ansible_collections.trinode.platform.plugins.module_utils._resolver import manager
 from ansible_collections.trinode.platform.plugins.modules import host_resolver
 
 OURS = "127.0.0.1"
@@ -31,7 +31,7 @@ class Host:
         self.warnings: list[str] = []
         monkeypatch.setattr(host_resolver.AnsibleModule, "warn", lambda _module, text: self.warnings.append(text))
         (self.place / "proc").mkdir(parents=True)
-        system = _resolver.System(self._run, str(self.place))
+        system = manager.System(self._run, str(self.place))
         monkeypatch.setattr(host_resolver, "System", lambda _run: system)
         self.put("/etc/resolv.conf", PLAIN)
         self.put("/usr/lib/systemd/systemd-resolved", "")

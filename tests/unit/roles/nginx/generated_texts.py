@@ -10,7 +10,7 @@ import re
 import typing as t
 from pathlib import Path
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge import SCHEMA, Option
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.schema import SCHEMA, Option
 
 # What stands in the output for a value of the catalogue. One that is missing here fails the tests.
 SAMPLES = {
@@ -66,7 +66,7 @@ def expanded(source: str) -> str:
 
 def _cases() -> t.Any:
     """Return the tests of the sources, which have a case for each option."""
-    path = Path(__file__).parents[2] / "plugins" / "plugin_utils" / "test__gotemplate.py"
+    path = Path(__file__).parents[2] / "plugins" / "plugin_utils" / "_edge" / "test_gotemplate.py"
     spec = importlib.util.spec_from_file_location("cases_of_sources", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -14,21 +14,21 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from ansible_collections.trinode.platform.plugins.module_utils._node_ports import SELECTORS, Node, parse_ports, wanted_paths
+from ansible_collections.trinode.platform.plugins.module_utils._host.ports import SELECTORS, Node, parse_ports, wanted_paths
 
 ROOT = Path(__file__).resolve().parents[4]
 ROLE = ROOT / "roles" / "preflight"
 
 
 SOURCES = (
-    "_control_node.py",
-    "_inventory_rules.py",
-    "_preflight_connection.py",
-    "_preflight_docker.py",
-    "_preflight_report.py",
-    "_security_rules.py",
-    "_site_rules.py",
-    "_site_check.py",
+    "control_node.py",
+    "inventory_rules.py",
+    "connection.py",
+    "docker.py",
+    "report.py",
+    "security_rules.py",
+    "site_rules.py",
+    "site_check.py",
 )
 
 
@@ -38,7 +38,7 @@ def defaults() -> dict[str, t.Any]:
 
 
 def test_every_check_is_in_the_readme() -> None:
-    sources = [ROOT / "plugins" / "plugin_utils" / name for name in SOURCES]
+    sources = [ROOT / "plugins" / "plugin_utils" / "_preflight" / name for name in SOURCES]
     used = {check for path in sources for check in re.findall(r'Problem\(\s*[^,"]*(?:"")?,\s*"([a-z_]+)"', path.read_text(encoding="utf-8"))}
     text = (ROLE / "README.md").read_text(encoding="utf-8").partition("<!-- BEGIN ARGUMENT SPECS -->")[0]
     documented = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))

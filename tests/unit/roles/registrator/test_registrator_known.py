@@ -16,7 +16,7 @@ from registrator.convention import registrations_of
 from registrator.facts import facts_of
 from registrator.model import Outcome, Settings
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge_meta import META, edge_meta
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.meta import META, edge_meta
 
 KNOWN = edge_meta({"domain": "apps.example", "internal": {"listen_addresses": ["172.17.0.1"]}})
 KNOWN_META = tuple((key, tuple(tags)) for key, tags in KNOWN.items())
