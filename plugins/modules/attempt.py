@@ -34,7 +34,7 @@ attributes:
 EXAMPLES = r"""
 - name: Read the state of the host
   trinode.platform.attempt:
-    module: trinode.platform.node_facts
+    module: trinode.platform.node_info
     arguments:
       nodes: []
       ports: []

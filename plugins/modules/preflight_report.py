@@ -12,7 +12,7 @@ short_description: One report of everything that preflight found on all hosts
 version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
-  - Judges, on the control node, what M(trinode.platform.role_variables), M(trinode.platform.node_facts),
+  - Judges, on the control node, what M(trinode.platform.role_variables), M(trinode.platform.node_info),
     M(trinode.platform.node_listener) and M(trinode.platform.node_probe) found on each host, and the inventory itself.
   - Fails with one numbered list of all problems of all hosts, each with its remedy. What is no problem but deserves a word becomes a warning.
   - Meant to run once for all hosts, from the role P(trinode.platform.preflight#role).
@@ -38,7 +38,7 @@ options:
     elements: dict
     required: true
   facts:
-    description: The results of M(trinode.platform.node_facts), in the order of O(hosts).
+    description: The results of M(trinode.platform.node_info), in the order of O(hosts).
     type: list
     elements: dict
     required: true

@@ -20,7 +20,7 @@ options:
     type: path
     required: true
   stages:
-    description: By host, how far its agent is, as M(trinode.platform.consul_security_facts) returns it.
+    description: By host, how far its agent is, as M(trinode.platform.consul_security_info) returns it.
     type: dict
     required: true
   left_out:

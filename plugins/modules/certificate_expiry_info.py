@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: certificate_expiry
+module: certificate_expiry_info
 short_description: Find certificates of a host that end soon
 version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
@@ -44,7 +44,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Find certificates that end soon
-  trinode.platform.certificate_expiry:
+  trinode.platform.certificate_expiry_info:
     patterns: [/etc/nginx-edge/tls/*.pem]
 """
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: node_facts
+module: node_info
 short_description: Read what one node is, has and holds
 version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
@@ -59,7 +59,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Read the state of the host
-  trinode.platform.node_facts:
+  trinode.platform.node_info:
     node: consul-1
     nodes: "{{ groups | trinode.platform.platform_nodes(hostvars) }}"
     ports:

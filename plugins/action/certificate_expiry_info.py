@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 
 from ..plugin_utils._certificates.expiry import expiry
 
-MODULE = "trinode.platform.certificate_expiry"
+MODULE = "trinode.platform.certificate_expiry_info"
 
 
 class ActionModule(ActionBase):

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: consul_security_facts
+module: consul_security_info
 short_description: How far a Consul agent is on its way from open to secure
 version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
@@ -38,7 +38,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: See how far the agent is
-  trinode.platform.consul_security_facts:
+  trinode.platform.consul_security_info:
   register: consul_security
   no_log: true
 """
