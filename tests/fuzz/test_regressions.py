@@ -15,7 +15,7 @@ from grammar import Rogue, read
 from named import EVERYTHING, NAMED
 from oracle import REASONS, Oracle, Settings
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge import gotemplate
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge import go
 
 
 def test_every_reason_has_a_catalogue() -> None:
@@ -57,13 +57,13 @@ def instead(old: str, new: str) -> t.Callable[[str], str]:
 
 
 SABOTAGE: dict[str, t.Callable[[str], str]] = {
-    "any address is taken": instead(gotemplate.IPV4, r"\A[1-9].*\z"),
-    "any loopback address is taken": instead(gotemplate.IPV4_LOOPBACK, r"\A[1-9].*\z"),
-    "any IPv6 address is taken": instead(gotemplate.IPV6, r"\A[1-9].*\z"),
+    "any address is taken": instead(go.IPV4, r"\A[1-9].*\z"),
+    "any loopback address is taken": instead(go.IPV4_LOOPBACK, r"\A[1-9].*\z"),
+    "any IPv6 address is taken": instead(go.IPV6, r"\A[1-9].*\z"),
     "an address of the link is taken": instead('sprig_hasPrefix "169.254."', 'sprig_hasPrefix "never"'),
-    "any name is taken": instead(gotemplate.NAME, ".*"),
-    "any weight is taken": instead(gotemplate.PERCENT, "1.*"),
-    "any port is taken": instead(gotemplate.PORT, r"[1-9].*"),
+    "any name is taken": instead(go.NAME, ".*"),
+    "any weight is taken": instead(go.PERCENT, "1.*"),
+    "any port is taken": instead(go.PORT, r"[1-9].*"),
     "one spelling gets the instances of another": without("(eq .Name $name) "),
     "the ill get traffic": instead('ne .Status "passing"', 'eq .Status "maintenance"'),
     "those in maintenance get traffic": instead('ne .Status "passing"', 'eq .Status "critical"'),

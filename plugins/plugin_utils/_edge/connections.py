@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import typing as t
 
-from .gotemplate import MESH_QUESTIONS
 from .http import http_template
 from .schema import check_edge
 from .tcp import tcp_template
+from .values import MESH_QUESTIONS
 
 _QUESTION = re.compile(r'\bservice \(printf "([^"]*)" \$name\)')
 

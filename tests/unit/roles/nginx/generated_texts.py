@@ -66,7 +66,7 @@ def expanded(source: str) -> str:
 
 def _cases() -> t.Any:
     """Return the tests of the sources, which have a case for each option."""
-    path = Path(__file__).parents[2] / "plugins" / "plugin_utils" / "_edge" / "test_gotemplate.py"
+    path = Path(__file__).parents[2] / "plugins" / "plugin_utils" / "_edge" / "test_templates.py"
     spec = importlib.util.spec_from_file_location("cases_of_sources", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

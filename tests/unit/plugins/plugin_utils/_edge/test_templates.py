@@ -12,11 +12,13 @@ import re
 import typing as t
 from pathlib import Path
 
+import jinja2
 import pytest
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge import gotemplate as go
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge import go
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge.datacenters import datacenter_templates
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.render import render
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge.schema import SCHEMA, Option
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
@@ -196,7 +198,7 @@ def test_shape(side: str, form: str) -> None:
     assert text.endswith("}}\n")
     assert not text.endswith("\n\n")
     assert text.count("{{") == text.count("}}")
-    assert not re.search(r"@[A-Z_]+@", text)
+    assert not re.search(r"<<|>>|<%|%>|<#|#>", text)
     # Whatever is asked of Consul about one service carries a checked name, and nothing is asked about everything but the list of names.
     assert set(re.findall(r"\bservice \(([^)]*)\)", text)) <= {
         f'printf "{tag}.%s|any" $name' for tag in ("http", "tcp", "tls", "http-internal", "tcp-internal")
@@ -234,12 +236,9 @@ def test_only_checked_values_are_emitted(side: str, form: str) -> None:
     assert emitted <= CHECKED[side] | SHARED
 
 
-def test_fill() -> None:
-    assert go.fill("a @ONE@ b@TWO_2@ @x @", one=1, two_2="@ONE@") == "a 1 b@ONE@ @x @"
-    with pytest.raises(KeyError):
-        go.fill("@ONE@")
-    with pytest.raises(KeyError):
-        go.fill("", one=1)
+def test_a_missing_value_is_no_empty_text() -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        render("datacenter.ctmpl", {"datacenter": "dc2"})
 
 
 def test_go_values() -> None:
