@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from edge_rig import DOMAIN, Backends, Consul, Nginx, Rendered, ask, free_port, make_certificate, poll, tool
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge.schema import CLEARED_HEADERS, OWN_HEADERS
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.headers import CLEARED_HEADERS, OWN_HEADERS
 
 EdgeFixture = t.Callable[..., int]
 OVER_TLS = pytest.mark.parametrize("protocol", ["--http1.1", "--http2"])

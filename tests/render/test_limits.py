@@ -18,7 +18,7 @@ import pytest
 import yaml
 from edge_rig import CLIENT, DOMAIN, ROLE, Backends, Consul, Nginx, Rendered, Tls, ask, free_port, poll, say
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge.schema import SCHEMA
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.options import SCHEMA
 
 sys.path.insert(0, str(ROLE / "files"))
 from nginx_edge.limited import Counted, logs_of

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import importlib
 import os
 import re
 import subprocess
@@ -87,6 +88,12 @@ def documents(path: Path) -> dict[str, dict[str, t.Any]]:
         assert sidecar.exists(), f"{relative(path)}: {name} is documented neither in the file nor in {relative(sidecar)}"
         beside[name] = read_yaml(text_of(sidecar))
     return beside
+
+
+def fragment(path: Path) -> t.Any:
+    """The documentation of a fragment, which may be computed."""
+    module = importlib.import_module(f"ansible_collections.trinode.platform.plugins.doc_fragments.{path.stem}")
+    return read_yaml(module.ModuleDocFragment.DOCUMENTATION)
 
 
 plugin_test = pytest.mark.parametrize("path", [pytest.param(path, id=relative(path)) for path in PLUGINS])
@@ -250,7 +257,7 @@ DESCRIBED = sorted(
 @pytest.mark.parametrize("path", DESCRIBED, ids=relative)
 def test_a_paragraph_of_a_description_is_a_sentence(path: Path) -> None:
     """YAML takes `[a sentence, with a comma]` for two of them."""
-    document = read_yaml(text_of(path)) if path.suffix == ".yml" else documents(path)
+    document = read_yaml(text_of(path)) if path.suffix == ".yml" else fragment(path) if path.parent.name == "doc_fragments" else documents(path)
     paragraphs = [str(paragraph) for found in descriptions(document) for paragraph in found]
     assert paragraphs
     names = ("consul-template", "libc", "nginx", "registrator", "systemd")

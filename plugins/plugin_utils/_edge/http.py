@@ -8,8 +8,10 @@ from __future__ import annotations
 import typing as t
 
 from .go import go_string
+from .headers import OWN_HEADERS, cleared_headers
 from .render import render
-from .schema import OWN_HEADERS, check_edge, cleared_headers, size_in_bytes
+from .schema import check_edge
+from .value_checks import size_in_bytes
 from .values import Settings, common_values
 
 #: What the name of the upstream whose connections are shared ends with.

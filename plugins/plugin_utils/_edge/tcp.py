@@ -11,7 +11,8 @@ from __future__ import annotations
 import typing as t
 
 from .render import render
-from .schema import check_edge, in_milliseconds
+from .schema import check_edge
+from .value_checks import in_milliseconds
 from .values import Settings, common_values
 
 #: How often an only instance behind the TLS port is tried.

@@ -15,7 +15,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.trinode.platform.plugins.filter import edge_connections as plugin
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge.schema import SCHEMA
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.options import SCHEMA
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -10,7 +10,8 @@ import re
 import typing as t
 from pathlib import Path
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge.schema import SCHEMA, Option
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.option import Option
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.options import SCHEMA
 
 # What stands in the output for a value of the catalogue. One that is missing here fails the tests.
 SAMPLES = {

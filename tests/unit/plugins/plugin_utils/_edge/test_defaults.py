@@ -13,7 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge.schema import SCHEMA, Option
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.option import Option
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.options import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[5]
 PAGE = ROOT / "docs" / "edge_defaults.md"

@@ -18,8 +18,9 @@ import pytest
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge import go
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge.datacenters import datacenter_templates
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge.http import http_template
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.option import Option
+from ansible_collections.trinode.platform.plugins.plugin_utils._edge.options import SCHEMA
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge.render import render
-from ansible_collections.trinode.platform.plugins.plugin_utils._edge.schema import SCHEMA, Option
 from ansible_collections.trinode.platform.plugins.plugin_utils._edge.tcp import tcp_template
 
 GOLDEN = Path(__file__).parents[2] / "golden"
