@@ -7,7 +7,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .PHONY: help python-there demo demo-down bench test test-all check fuzz artifacts samples bundle changed changelog setup \
-	clean lint unit install render default rejected-input artifact used-hosts day2 secure grow trixie bullseye bundle-site wan faults
+	nodes play verify nodes-down clean lint unit install render default platform registration selected-faults rejected-input artifact used-hosts day2 secure grow trixie bullseye bundle-site wan faults
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { name = "make " $$1; \
@@ -41,7 +41,23 @@ fuzz: python-there ## Generated catalogues and staged files, many and new ones (
 		$(PYTHON) tools/stages.py --verbose fuzz
 	@SCALE_SERVICES=3000 tools/test/pytest scale tests/apply/test_scale.py -s
 
-lint unit install render default rejected-input artifact used-hosts day2 secure grow trixie bullseye bundle-site wan faults: python-there ## One test stage, with what it needs
+nodes: python-there ## Three nodes with the platform, left running for play and verify; nothing where they run
+	@$(PYTHON) tools/stages.py setup && tools/nodes up
+
+play: ## Run site.yml on the running nodes: TAGS=nginx, LIMIT=consul-1
+	@tools/nodes play "$(TAGS)" "$(LIMIT)"
+
+verify: ## Run the node tests that match on the running nodes: K=edge
+	@tools/nodes verify "$(K)"
+
+nodes-down: ## Remove the nodes
+	@tools/nodes down
+
+unit render: python-there ## Unit tests, or what the edge templates render; K=canary runs those that match, without the set-up
+	@if [ -n "$(K)" ]; then tools/test/pytest $@ $(if $(filter unit,$@),tests/unit,tests/render tests/apply tests/agent) -q -k "$(K)"; \
+		else $(PYTHON) tools/stages.py --verbose $@; fi
+
+lint install default platform registration selected-faults rejected-input artifact used-hosts day2 secure grow trixie bullseye bundle-site wan faults: python-there ## One test stage, with what it needs
 	@$(PYTHON) tools/stages.py --verbose $@
 
 artifacts: python-there ## Fill the mirror in artifacts/ with Consul and consul-template

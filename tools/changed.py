@@ -23,28 +23,30 @@ sys.path.insert(0, str(ROOT / "tools"))
 import stages
 
 QUICK = ("lint", "unit")
-NODES = ("default", "rejected-input", "artifact")
+#: What a change of a role needs at once; CI runs the whole of ``default``.
+NODES = ("platform", "rejected-input", "artifact")
 
 #: Pattern of paths -> stages. Every pattern that matches a path counts.
 RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("*", QUICK),
     ("README.md", ("rejected-input",)),
-    ("roles/registrator/files/*", ("render", "default")),
-    ("roles/nginx/files/*", ("render", "fuzz", "default")),
+    ("roles/registrator/files/*", ("render", "registration")),
+    ("roles/registrator/*", ("registration",)),
+    ("roles/nginx/files/*", ("render", "fuzz", "platform", "selected-faults")),
     ("roles/consul_backup/files/*", ("render", "day2")),
     ("roles/*/tasks/*", NODES),
     ("roles/*/handlers/*", NODES),
     ("roles/*/templates/*", NODES),
     ("roles/*/defaults/*", ("playbooks", *NODES)),
     ("roles/*/vars/*", ("playbooks", *NODES)),
-    ("roles/*/meta/argument_specs.yml", ("playbooks", "default")),
+    ("roles/*/meta/argument_specs.yml", ("playbooks", "platform")),
     ("roles/consul_acl/*", ("render", "secure")),
     ("roles/consul_tls/*", ("render", "secure")),
     ("roles/consul_backup/*", ("day2",)),
     ("roles/docker_daemon_dns/*", ("used-hosts",)),
     ("roles/resolvconf_dns/*", ("used-hosts",)),
     ("roles/package_mirror/*", ("bundle-site",)),
-    ("plugins/*", ("playbooks", "default")),
+    ("plugins/*", ("playbooks", "platform")),
     ("plugins/*consul*", ("render", "secure")),
     ("plugins/*tokens*", ("render", "secure")),
     ("plugins/*secret*", ("secure",)),
@@ -54,7 +56,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("plugins/*resolve*", ("artifact", "used-hosts")),
     ("plugins/*docker*", ("used-hosts",)),
     ("plugins/*preflight*", ("rejected-input", "used-hosts")),
-    ("playbooks/*", ("playbooks", "default")),
+    ("playbooks/*", ("playbooks", "platform")),
     ("playbooks/rotate_*", ("secure",)),
     ("playbooks/renew_*", ("secure",)),
     ("playbooks/secure_cluster.yml", ("secure",)),
@@ -71,7 +73,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("playbooks/remove_package_mirror.yml", ("bundle-site",)),
     ("inventories/*", ("playbooks", "rejected-input")),
     ("site.yml", ("playbooks", *NODES)),
-    ("services/*", ("default",)),
+    ("services/*", ("platform",)),
     ("galaxy.yml", ("install",)),
     ("meta/*", ("install",)),
     ("requirements*", ("install", "rejected-input")),
@@ -83,8 +85,11 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("tests/fuzz/*", ("fuzz",)),
     (".config/molecule/*", NODES),
     ("molecule/shared/*", NODES),
-    ("molecule/shared/*fault*", ("faults",)),
-    ("molecule/default/*", ("default",)),
+    ("molecule/shared/*fault*", ("selected-faults", "faults")),
+    ("molecule/default/*.yml", ("default",)),
+    ("molecule/default/tests/conftest.py", ("default",)),
+    *((f"molecule/default/tests/{file}*", (part,)) for part, files in stages.PARTS.items() for file in files),
+    ("molecule/shared/registration.py", ("registration",)),
     ("molecule/rejected_input/*", ("rejected-input",)),
     ("molecule/artifact/*", ("artifact", "trixie", "bullseye")),
     ("molecule/used_hosts/*", ("used-hosts",)),
@@ -94,8 +99,8 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("molecule/faults/*.yml", ("faults",)),
     ("tools/setup/*", ("install", *NODES)),
     ("tools/bundle/*", ("bundle-site",)),
-    ("tools/test/*", ("playbooks", "default")),
-    ("tools/stages.py", ("default",)),
+    ("tools/test/*", ("playbooks", "platform")),
+    ("tools/stages.py", ("platform",)),
 )
 
 

@@ -49,6 +49,14 @@ class Stage(t.NamedTuple):
 
 SETUP = ("packages", "python", "engine", "node-image", "artifacts", "samples")
 
+#: The parts of the scenario ``default``, each with the beginning of its test files. A part takes nodes of its own; the stage
+#: ``default`` runs all of them on the same nodes.
+PARTS = {
+    "platform": ("test_1_", "test_2_", "test_3_"),
+    "registration": ("test_4_", "test_5_", "test_6_"),
+    "selected-faults": ("test_7_", "test_8_"),
+}
+
 STAGES: dict[str, Stage] = {
     # Set-up
     "packages": Stage("tools/setup/packages"),
@@ -65,6 +73,7 @@ STAGES: dict[str, Stage] = {
     "render": Stage("tools/test/pytest render tests/render tests/apply tests/agent", ("python", "artifacts"), tests=True),
     "fuzz": Stage("tools/test/pytest fuzz tests/fuzz", ("python", "artifacts"), tests=True),
     "default": Stage("tools/test/scenario default", SETUP, nodes=True, tests=True),
+    **{part: Stage(f"tools/test/scenario default test {' '.join(files)}", SETUP, nodes=True, tests=True) for part, files in PARTS.items()},
     "rejected-input": Stage("tools/test/scenario rejected_input", SETUP, nodes=True, tests=True),
     "artifact": Stage("tools/test/scenario artifact", SETUP, nodes=True, tests=True),
     # What does not fit into `make test`: up to half an hour each

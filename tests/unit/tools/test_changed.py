@@ -24,11 +24,13 @@ import stages
     [
         ("docs/faults.md", ["lint", "unit"]),
         ("README.md", ["lint", "unit", "rejected-input"]),
-        ("roles/registrator/files/registrator/plan.py", ["lint", "unit", "render", "default"]),
-        ("roles/nginx/files/nginx_edge/cli.py", ["lint", "unit", "render", "fuzz", "default"]),
-        ("roles/nginx/templates/main.conf.j2", ["lint", "unit", "default", "rejected-input", "artifact"]),
-        ("plugins/plugin_utils/_edge/http.py", ["lint", "unit", "playbooks", "render", "fuzz", "default"]),
-        ("playbooks/rotate_tokens.yml", ["lint", "unit", "playbooks", "default", "secure"]),
+        ("roles/registrator/files/registrator/plan.py", ["lint", "unit", "render", "registration"]),
+        ("roles/nginx/files/nginx_edge/cli.py", ["lint", "unit", "render", "fuzz", "platform", "selected-faults"]),
+        ("roles/nginx/templates/main.conf.j2", ["lint", "unit", "platform", "rejected-input", "artifact"]),
+        ("plugins/plugin_utils/_edge/http.py", ["lint", "unit", "playbooks", "render", "fuzz", "platform"]),
+        ("playbooks/rotate_tokens.yml", ["lint", "unit", "playbooks", "platform", "secure"]),
+        ("molecule/default/molecule.yml", ["lint", "unit", "default"]),
+        ("molecule/default/tests/test_4_registration.py", ["lint", "unit", "registration"]),
         ("molecule/wan/tests/test_two_sites.py", ["lint", "unit", "wan"]),
         ("tests/agent/test_engine.py", ["lint", "unit", "render"]),
     ],
@@ -46,8 +48,14 @@ def test_every_rule_names_test_stages_and_matches_a_file() -> None:
 
 def test_every_scenario_is_reached_by_its_own_files() -> None:
     for name, stage in stages.STAGES.items():
-        if stage.command.startswith("tools/test/scenario "):
+        if stage.command.startswith("tools/test/scenario ") and name not in stages.PARTS:
             assert name in changed.stages_for([f"molecule/{stage.command.split()[1]}/molecule.yml"]), name
+
+
+def test_each_test_of_default_is_in_one_part() -> None:
+    for path in (ROOT / "molecule" / "default" / "tests").glob("test_*.py"):
+        parts = [part for part, files in stages.PARTS.items() if path.name.startswith(files)]
+        assert len(parts) == 1, f"{path.name}: {parts}"
 
 
 def test_a_change_is_what_differs_from_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

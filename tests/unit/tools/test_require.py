@@ -72,10 +72,10 @@ def test_a_scenario_needs_no_variable(path: Path) -> None:
 
 
 def test_the_projects_own_tool_is_plain_molecule() -> None:
-    """It sets nothing that Molecule would not, but the release of the nodes of some stages, and how Molecule prints."""
+    """It sets nothing that Molecule would not, but the release of the nodes of some stages, which tests run, and how Molecule prints."""
     text = (ROOT / "tools" / "test" / "scenario").read_text(encoding="utf-8")
     code = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
-    assert set(re.findall(r"\bexport ([A-Z_]+)", code)) == {"PATH", "LAB_IMAGE"}
+    assert set(re.findall(r"\bexport ([A-Z_]+)", code)) == {"PATH", "LAB_IMAGE", "PYTEST_ADDOPTS"}
     assert set(re.findall(r"\b([A-Z_]+)=\S+ molecule ", code)) == {"MOLECULE_COMMAND_BORDERS"}
 
 
