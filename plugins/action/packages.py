@@ -1,7 +1,7 @@
 # Copyright: Contributors to the trinode.platform project
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Install the packages of a role, and remember them."""
+"""Install the packages of a role, or remove those that it installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LISTS_VALID = 3600
 
 
 class ActionModule(ActionBase):
-    """Calls apt in check mode, and again in earnest only when something is to be done."""
+    """Call apt, and keep the list of what a role installed."""
 
     _supports_check_mode = True
     _supports_async = False
@@ -29,22 +29,37 @@ class ActionModule(ActionBase):
         result: dict[str, t.Any] = super().run(tmp, self._vars)
         _validation, args = self.validate_argument_spec(
             argument_spec={
-                "name": {"type": "list", "elements": "str", "required": True},
+                "name": {"type": "list", "elements": "str"},
                 "owner": {"type": "str"},
-                "state": {"type": "str", "choices": ["present", "latest"], "default": "present"},
+                "state": {"type": "str", "choices": ["present", "latest", "absent"], "default": "present"},
+                "keep": {"type": "list", "elements": "str", "default": []},
                 "update_lists": {"type": "bool", "default": True},
                 "policy_rc_d": {"type": "int"},
-            }
+            },
+            required_if=[("state", "present", ["name"]), ("state", "latest", ["name"]), ("state", "absent", ["owner"])],
         )
         try:
-            result.update(self._run(args))
+            result.update(self._remove(args) if args["state"] == "absent" else self._install(args))
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         if result.get("failed"):
             result["msg"] = f"{self._vars.get('inventory_hostname', 'this host')}: {result.get('msg', 'apt failed')}"
         return result
 
-    def _run(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _remove(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Remove what the owner installed, and clear its list only when that worked."""
+        listed = self._call(MEMORY, {"owner": args["owner"]})
+        if listed.get("failed") or not listed["packages"]:
+            return listed if listed.get("failed") else {"changed": False, "removed": []}
+        names = [name for name in listed["packages"] if name not in args["keep"]]
+        done = self._call(APT, {"name": names, "state": "absent", "purge": True}) if names else {}
+        if done.get("failed"):
+            return done
+        cleared = self._call(MEMORY, {"owner": args["owner"], "state": "absent"})
+        return cleared if cleared.get("failed") else {**done, "changed": True, "removed": names}
+
+    def _install(self, args: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Call apt in check mode, and again without it only when something is missing."""
         wanted = {"name": args["name"], "state": args["state"], "install_recommends": False}
         if args["policy_rc_d"] is not None:
             wanted["policy_rc_d"] = args["policy_rc_d"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: packages
-short_description: Install the packages of a role, and remember them
+short_description: Install the packages of a role, or remove those that it installed
 version_added: 1.0.0
 author: [Contributors to the trinode.platform project (@trinode)]
 description:
@@ -18,18 +18,24 @@ description:
   - Remembers what it brought, dependencies included, with M(trinode.platform.packages_memory).
 options:
   name:
-    description: [The packages.]
+    description: The packages. Required with O(state=present) and O(state=latest).
     type: list
     elements: str
-    required: true
   owner:
-    description: The role for which they are remembered. Without one, they are not.
+    description: The role for which they are remembered. Without one, they are not. Required with O(state=absent).
     type: str
   state:
-    description: V(latest) also looks for newer versions of what is installed.
+    description:
+      - V(latest) also looks for newer versions of what is installed.
+      - V(absent) removes what O(owner) has ever installed on the host, with its configuration, and nothing that was there before.
     type: str
-    choices: [present, latest]
+    choices: [present, latest, absent]
     default: present
+  keep:
+    description: Packages that O(state=absent) does not remove. They count as the operator's afterwards.
+    type: list
+    elements: str
+    default: []
   update_lists:
     description:
       - Whether the host's package lists are updated before something is installed, when they are older than an hour or do not know it.
@@ -60,9 +66,19 @@ EXAMPLES = r"""
   trinode.platform.packages:
     name: [python3-docker, python3-requests]
     owner: registrator
+
+- name: Remove the packages that the role installed
+  trinode.platform.packages:
+    owner: registrator
+    state: absent
 """
 
 RETURN = r"""
+removed:
+  description: The packages that were removed.
+  type: list
+  elements: str
+  returned: with O(state=absent)
 stdout:
   description: What apt said when it installed something.
   type: str

@@ -23,6 +23,7 @@ class Host(ActionModule):
         self._task = types.SimpleNamespace(check_mode=check_mode)
         self._vars: dict[str, t.Any] = {}
         self.installed, self.known, self.reachable = installed, known, reachable
+        self.listed, self.broken = ["nginx", "nginx-common"], False
         self.calls: list[tuple[str, dict[str, t.Any], bool]] = []
 
     def _execute_module(self, module_name: str, module_args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -30,7 +31,12 @@ class Host(ActionModule):
         check = self._task.check_mode
         self.calls.append((module_name, module_args, check))
         if module_name == MEMORY:
-            return {"changed": True, "packages": ["nginx", "nginx-common"]}
+            return {"changed": True, "packages": self.listed}
+        if module_args.get("state") == "absent":
+            if self.broken:
+                return {"failed": True, "msg": "dpkg was interrupted"}
+            self.installed -= set(module_args["name"])
+            return {"changed": True}
         assert module_name == APT and module_args["install_recommends"] is False
         if module_args["update_cache"] and not check and not (self.look_new and module_args["cache_valid_time"]):
             if self.reachable is None:
@@ -46,7 +52,7 @@ class Host(ActionModule):
         return {"changed": True, "stdout": INSTALLED}
 
     def ask(self, **arguments: t.Any) -> dict[str, t.Any]:
-        return self._run({"name": ["nginx"], "owner": "nginx", "state": "present", "update_lists": True, "policy_rc_d": None, **arguments})
+        return self._install({"name": ["nginx"], "owner": "nginx", "state": "present", "update_lists": True, "policy_rc_d": None, **arguments})
 
     @property
     def apt(self) -> list[tuple[bool, bool]]:
@@ -130,3 +136,38 @@ def test_without_an_owner_nothing_is_remembered() -> None:
     host = Host(set(), {"nginx"}, set())
     assert host.ask(owner=None)["changed"]
     assert MEMORY not in [name for name, _arguments, _check in host.calls]
+
+
+def test_what_a_role_installed_is_removed_and_its_list_cleared() -> None:
+    host = Host({"nginx", "nginx-common", "vim"}, set(), None)
+    assert host._remove({"owner": "nginx", "keep": []}) == {"changed": True, "removed": ["nginx", "nginx-common"]}
+    assert host.installed == {"vim"}
+    assert host.calls[1][:2] == (APT, {"name": ["nginx", "nginx-common"], "state": "absent", "purge": True})
+    assert host.calls[-1][:2] == (MEMORY, {"owner": "nginx", "state": "absent"})
+
+
+def test_a_package_to_keep_stays_and_is_no_longer_listed() -> None:
+    host = Host({"nginx", "nginx-common"}, set(), None)
+    assert host._remove({"owner": "nginx", "keep": ["nginx"]})["removed"] == ["nginx-common"]
+    assert host.installed == {"nginx"} and host.calls[-1][1]["state"] == "absent"
+
+
+def test_only_packages_to_keep_cost_no_call_of_apt() -> None:
+    host = Host({"nginx"}, set(), None)
+    host.listed = ["nginx"]
+    assert host._remove({"owner": "nginx", "keep": ["nginx"]}) == {"changed": True, "removed": []}
+    assert host.apt == []
+
+
+def test_a_role_that_installed_nothing_removes_nothing() -> None:
+    host = Host({"nginx"}, set(), None)
+    host.listed = []
+    assert host._remove({"owner": "nginx", "keep": []}) == {"changed": False, "removed": []}
+    assert host.installed == {"nginx"} and len(host.calls) == 1
+
+
+def test_the_list_stays_when_apt_fails() -> None:
+    host = Host({"nginx", "nginx-common"}, set(), None)
+    host.broken = True
+    assert host._remove({"owner": "nginx", "keep": []}) == {"failed": True, "msg": "dpkg was interrupted"}
+    assert len(host.calls) == 2
