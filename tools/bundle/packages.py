@@ -83,8 +83,9 @@ def installing_tasks(root: Path = ROOT) -> t.Iterator[tuple[str, dict[str, t.Any
 
     for path in sorted((root / "roles").glob("*/tasks/*.yml")):
         for task in walk(yaml.safe_load(path.read_text(encoding="utf-8"))):
-            if "trinode.platform.packages" in task:
-                yield path.parent.parent.name, task["trinode.platform.packages"]
+            arguments = task.get("trinode.platform.packages") or {}
+            if "name" in arguments:
+                yield path.parent.parent.name, arguments
 
 
 def role_packages(root: Path, facts: t.Mapping[str, str]) -> tuple[list[str], list[str]]:
