@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,13 @@ ROLE = Path(__file__).resolve().parents[4] / "roles" / "registrator"
 VARS = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))
 
 
-def test_every_module_is_installed() -> None:
-    assert sorted(VARS["__registrator_modules"]) == sorted(path.stem for path in (ROLE / "files" / "registrator").glob("*.py"))
+def test_every_module_is_installed(role_variable: Callable[..., Any]) -> None:
+    source = {path.name: path.read_text(encoding="utf-8") for path in (ROLE / "files" / "registrator").glob("*.py")}
+    paths = [f"/usr/local/lib/registrator/registrator/{name}" for name in sorted(source)]
+    program = {one["path"]: one["content"] for one in role_variable("registrator", "__registrator_program")}
+    assert list(program) == [*paths, "/usr/local/bin/registrator"]
+    assert list(program.values())[:-1] == [source[name] for name in sorted(source)]
+    assert set(paths) < set(role_variable("registrator", "__registrator_files"))
 
 
 def test_every_setting_of_the_engine_is_written_by_the_role() -> None:
