@@ -882,6 +882,11 @@ def test_an_empty_catalogue_without_report_lines_is_a_shrink(edge: Edge) -> None
         assert edge.apply()["outcome"] == "refused"
 
 
+def test_a_rollback_without_generations_serves_nothing(edge: Edge) -> None:
+    result = json.loads(edge.run("--rollback", "--json").stdout)
+    assert (result["outcome"], result["blame"], result["serving"]) == ("failed", "operator", False)
+
+
 def test_rollback_holds_until_resume(serving: Edge) -> None:
     serving.stage(serving.http("one", "two", "three"))
     serving.apply("--strict")

@@ -11,11 +11,14 @@ import sys
 
 sys.path.insert(0, sys.argv[1])
 
-from nginx_edge import engine
+from nginx_edge import staged
 from nginx_edge.cli import as_json
-from nginx_edge.engine import Engine, Result
+from nginx_edge.config import load_config
+from nginx_edge.errors import ApplyError
+from nginx_edge.nginx import Nginx
 from nginx_edge.nginxconf import Document, Places
-from nginx_edge.system import Trouble, load_config
+from nginx_edge.run import Run
+from nginx_edge.status import Result
 
 # To a traced process, a question for this path says where in the trace a tree begins.
 MARK = "/tree"
@@ -29,16 +32,16 @@ def unchecked(_document: Document, _side: str, _places: Places) -> list[tuple[in
 def main() -> None:
     """Apply until the input ends, then end nginx."""
     if "--unchecked" in sys.argv:
-        engine.objections = unchecked
+        staged.objections = unchecked
     config = load_config(sys.argv[2])
     for line in sys.stdin:
         os.access(f"{MARK}/{line.strip()}", os.F_OK)
         try:
-            result = Engine(config).apply()
-        except (Trouble, OSError) as error:
+            result = Run(config).apply()
+        except (ApplyError, OSError) as error:
             result = Result("failed", str(error), None, False, getattr(error, "blame", "host"))
         print(as_json(result), flush=True)
-    master = engine.Nginx(config).master()
+    master = Nginx(config).master()
     if master:
         os.kill(master, signal.SIGTERM)
 

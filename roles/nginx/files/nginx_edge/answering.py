@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable
 
 from .nginxconf import Place
+from .sockets import family_of
 
 # On a network of one site the answer takes a millisecond; a SYN that was lost is sent again after a second.
 PATIENCE_SECONDS = 0.5
@@ -67,8 +68,7 @@ def _answering(places: list[Place]) -> set[Place]:
 def _connecting(place: Place) -> tuple[socket.socket | None, int]:
     """Begin a connection; without one, return the number of the error."""
     try:
-        family = socket.AF_INET6 if ":" in place.address else socket.AF_INET
-        connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        connection = socket.socket(family_of(place.address), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
         return None, error.errno or errno.EIO
     try:

@@ -18,8 +18,10 @@ import os
 import time
 from collections.abc import Callable
 
-from .render import STAGED_HTTP, STAGED_STREAM
-from .system import Config, read_text, replace_file
+from .config import Config
+from .files import read_text, replace_file
+from .journal import log
+from .render import SIDES
 
 _LATE = "nothing has been rendered, and nginx has started without\n"
 _LOOK_SECONDS = 0.05
@@ -37,8 +39,7 @@ def _before(config: Config) -> set[str]:
     trees, others = [config.live], f"{config.state_dir}/trees"
     if not os.path.exists(config.live):
         trees = [f"{others}/{name}" for name in (os.listdir(others) if os.path.isdir(others) else [])]
-    sides = (("http.conf", STAGED_HTTP), ("stream.conf", STAGED_STREAM))
-    return {name for name, kept in sides if any(read_text(f"{tree}/{kept}") for tree in trees)}
+    return {name for _, name, kept in SIDES if any(read_text(f"{tree}/{kept}") for tree in trees)}
 
 
 def rendered(config: Config) -> bool:
@@ -75,6 +76,37 @@ def be_late(config: Config) -> bool:
         return False
     replace_file(config.boot_mark, _LATE, sync=False)
     return True
+
+
+class Start:
+    """What a run has to know of the start of the host.
+
+    Attributes:
+        booting: this run is the first one since the host started that has something new to go by.
+        late: there is nothing new to go by, and nothing waits for it any more.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.booting = self.late = False
+
+    def look(self) -> None:
+        """Find out whether something has been applied since the host started, and whether there is something new."""
+        first = begun(self.config)
+        self.booting = first and rendered(self.config)
+        self.late = first and not self.booting
+
+    def keep_to_before(self) -> None:
+        """Go by what was served before the host started: what has been rendered since cannot be applied."""
+        self.late, self.booting = self.late or self.booting, False
+
+    def let_nginx_start(self) -> bool:
+        """Let nginx start, which waits for a tree after a start of the host; return whether the mark changed."""
+        try:
+            return end(self.config) if self.booting else be_late(self.config)
+        except OSError as error:
+            log("failed", f"{self.config.boot_mark}: {error.strerror}: nginx waits until its time is over")
+            return False
 
 
 def wait(over: Callable[[], bool], seconds: float) -> bool:

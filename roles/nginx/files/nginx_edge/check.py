@@ -17,10 +17,13 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from .config import Config
+from .errors import ApplyError
+from .files import read_text, remove_tree
 from .foreign import NAMES, doubled, names
 from .nginxconf import ConfigError, Directive, Document, Listener, parse_listen
+from .processes import run
 from .render import CERTIFICATES, EDGE_HTTP, EDGE_STREAM
-from .system import Config, Trouble, read_text, remove_tree, run
 
 MAX_COPIED = 4 << 20
 _PID = re.compile(rb"^([ \t]*)pid[ \t]+[^;{}\n]+;", re.MULTILINE)
@@ -194,16 +197,16 @@ def check_tree(config: Config, tree: str, documents: dict[str, Document]) -> Ope
         mirror(directory, copy, changes)
         result = run([config.nginx_binary, "-T", "-c", f"{copy}/{os.path.basename(config.nginx_conf)}"], 60)
     except FileNotFoundError as error:
-        raise Trouble("host", f"{error.filename} is not there; install nginx (the site playbook does)") from error
+        raise ApplyError("host", f"{error.filename} is not there; install nginx (the site playbook does)") from error
     finally:
         remove_tree(copy)
     if result.status != 0:
         blame, message = explain(result.stderr, config, tree, copy, documents)
-        raise Trouble(blame, message)
+        raise ApplyError(blame, message)
     for part, hook in (("http/50-edge.conf", HOOKS[0]), ("main/edge.conf", HOOKS[1])):
         if f"\n# configuration file {tree}/{part}:\n" not in "\n" + result.stdout:
             advice = f"include {os.path.dirname(hook)}/*.conf there, or run the site playbook"
-            raise Trouble("operator", f"{config.nginx_conf} does not read {directory}/{hook}: {advice}")
+            raise ApplyError("operator", f"{config.nginx_conf} does not read {directory}/{hook}: {advice}")
     files = foreign_files(result.stdout, tree, copy, directory)
     passed, defined = names("\n".join(files.values()))
     passing = sorted(path for path, text in files.items() if names(text)[0])

@@ -5,17 +5,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import sys
 import time
+from typing import TYPE_CHECKING, Any
 
-from . import boot
-from .engine import Engine, Result, log
+from . import boot, commands
+from .config import Config, load_config
+from .edge import Edge
+from .errors import ApplyError
+from .journal import log
 from .nginxconf import printable
 from .pace import Busy, Pace
 from .page import clock
-from .system import Config, Trouble, load_config
+from .run import Run
+from .status import Result, Status
+
+if TYPE_CHECKING:
+    import argparse
 
 CONFIG = "/etc/nginx-edge/apply.json"
 FIRST_FD = 3
@@ -49,7 +58,7 @@ def serve_requests(path: str) -> int:
         _await_catalogue(config)
         if pace.is_storm(time.monotonic()):
             busy.hold()
-        result = Engine(config, before_news=busy.release).apply(again=again)
+        result = Run(config, before_news=busy.release).apply(again=again)
         if result.changed:
             pace.spend(time.monotonic())
         busy.rest(pace.pause(time.monotonic()))
@@ -74,7 +83,7 @@ def _wait(poller: select.poll, config: Config, seconds: float | None) -> list[tu
         requested = poller.poll(left * 1000)
         if requested or (deadline is not None and time.monotonic() >= deadline):
             return requested
-        Engine(config).count_limited()
+        Status(Edge(config)).count_limited()
 
 
 def await_boot(path: str) -> int:
@@ -85,8 +94,8 @@ def await_boot(path: str) -> int:
         config = load_config(path)
         if boot.wait(lambda: not boot.closed(config), config.boot_wait + config.boot_settle + 3 * config.timeout):
             boot.be_late(config)
-            raise Trouble("platform", "nginx-edge-apply has made nothing live since the host started; see journalctl -u nginx-edge-apply")
-    except (Trouble, OSError) as error:
+            raise ApplyError("platform", "nginx-edge-apply has made nothing live since the host started; see journalctl -u nginx-edge-apply")
+    except (ApplyError, OSError) as error:
         print(f"<3>nginx-edge: nginx starts with what was served before: {error}", file=sys.stderr)
     return 0
 
@@ -104,8 +113,6 @@ def _await_catalogue(config: Config) -> None:
 
 def as_json(result: Result) -> str:
     """A result for programs."""
-    import json
-
     return json.dumps(result._asdict())
 
 
@@ -115,50 +122,61 @@ def main(argv: list[str]) -> int:
     if argv == ["--service"]:
         try:
             return serve_requests(CONFIG)
-        except Trouble as trouble:
+        except ApplyError as trouble:
             print(f"<3>nginx-edge: failed: {trouble.message}", file=sys.stderr)
             return 0
     return _for_people(argv)
 
 
-def _for_people(argv: list[str]) -> int:
+def _parser() -> argparse.ArgumentParser:
+    # It takes time that the answer to a request does not have.
     import argparse
 
-    about = "Bring the staged edge configuration to nginx, checked. Without an option: apply now; the exit status is 0 whatever happens."
+    default = "Without an option: apply now; the exit status is 0 whatever happens."
+    about = f"Apply the staged edge configuration to nginx, checked. {default}"
     parser = argparse.ArgumentParser(prog="nginx-edge-apply", description=about)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--strict", action="store_true", help="apply, and let the exit status tell whether all is well")
-    what.add_argument("--check", action="store_true", help="judge what is staged without applying it")
-    what.add_argument("--status", action="store_true", help="show what is live, what was skipped and what failed")
-    what.add_argument("--confirm-shrink", action="store_true", help="apply although most services vanish")
-    what.add_argument("--rollback", nargs="?", const="", metavar="GENERATION", help="go back to the generation before, or to the one named, and hold changes")
-    what.add_argument("--resume", action="store_true", help="end the hold of --rollback and apply what is staged")
-    what.add_argument("--diff", nargs="*", metavar="GENERATION", help="show what changed between two generations (default: the last two)")
-    what.add_argument("--service", action="store_true", help="answer the requests of the socket (for systemd)")
-    what.add_argument("--await-boot", action="store_true", help="wait until nginx may start after a start of the host (for systemd)")
+    for option, text in (
+        ("--strict", "apply, and let the exit status tell whether all is well"),
+        ("--check", "test what is staged without applying it"),
+        ("--status", "show what is live, what was skipped and what failed"),
+        ("--confirm-shrink", "apply although most services vanish"),
+        ("--resume", "end the hold of --rollback and apply what is staged"),
+        ("--service", "answer the requests of the socket (for systemd)"),
+        ("--await-boot", "wait until nginx may start after a start of the host (for systemd)"),
+    ):
+        what.add_argument(option, action="store_true", help=text)
+    back = "go back to the generation before, or to the one named, and hold changes"
+    what.add_argument("--rollback", nargs="?", const="", metavar="GENERATION", help=back)
+    between = "show what changed between two generations (default: the last two)"
+    what.add_argument("--diff", nargs="*", metavar="GENERATION", help=between)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--config", default=CONFIG, metavar="FILE", help="default: %(default)s")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def _for_people(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
     try:
         if options.service:
             return serve_requests(options.config)
         if options.await_boot:
             return await_boot(options.config)
         config = load_config(options.config)
-        engine = Engine(config)
+        run = Run(config)
         if options.status:
-            return _status(engine, options.json)
+            return _status(run.status.now(), options.json)
         if options.diff is not None:
-            sys.stdout.write(engine.diff(*[*options.diff, None, None][:2]))
+            sys.stdout.write(commands.diff(run.edge, *[*options.diff, None, None][:2]))
             return 0
         if options.check:
-            result = engine.check()
+            result = commands.check(run)
         elif options.rollback is not None:
-            result = engine.rollback(options.rollback or None)
+            result = commands.rollback(run, options.rollback or None)
         else:
             _await_catalogue(config)
-            result = engine.resume() if options.resume else engine.apply(options.confirm_shrink)
-    except (Trouble, OSError) as error:
+            result = commands.resume(run) if options.resume else run.apply(options.confirm_shrink)
+    except (ApplyError, OSError) as error:
         result = Result("failed", str(error), None, False, getattr(error, "blame", "host"))
     print(as_json(result) if options.json else f"{result.outcome}: {result.message}")
     named = options.rollback is not None or options.diff is not None
@@ -169,16 +187,11 @@ def _for_people(argv: list[str]) -> int:
 def _day(end: float | None) -> str:
     if end is None:
         return "nobody knows when"
-    import time
-
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(end)) + ("" if end > time.time() else ", HAS EXPIRED")
 
 
-def _status(engine: Engine, json_wanted: bool) -> int:
-    document = engine.status()
+def _status(document: dict[str, Any], json_wanted: bool) -> int:
     if json_wanted:
-        import json
-
         print(json.dumps(document, indent=1))
         return int(not document["up_to_date"])
     last = document["last"] or {}

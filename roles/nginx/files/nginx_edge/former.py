@@ -5,28 +5,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Any
 
 from .certificate import expiry
+from .files import read_object, read_text, replace_file, sync_path, write_file
+from .journal import log
 from .render import CERTIFICATES
 from .report import as_lines
-from .system import read_text, replace_file, sync_path, write_file
+from .trees import Trees
 
 # Next to what nginx reads of a generation: certificates that are no longer those it was made with.
 MARKS = "former.json"
 REPLACED, WITHDRAWN = "replaced", "withdrawn"
-
-
-def _entries(path: str) -> dict[str, Any]:
-    """Return the object in a JSON file; an empty one when there is none."""
-    try:
-        found = json.loads(read_text(path) or "{}")
-    except ValueError:
-        found = {}
-    return found if isinstance(found, dict) else {}
 
 
 def _files(folder: str) -> list[str]:
@@ -35,7 +27,7 @@ def _files(folder: str) -> list[str]:
 
 def marks(tree: str) -> dict[str, str]:
     """Return what became of the certificates of a generation since it was made, by name."""
-    return {str(name): str(what) for name, what in _entries(f"{tree}/{MARKS}").items()}
+    return {str(name): str(what) for name, what in read_object(f"{tree}/{MARKS}").items()}
 
 
 def _ends(report: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +37,7 @@ def _ends(report: dict[str, Any]) -> dict[str, Any]:
 
 def lost(tree: str) -> list[str]:
     """Return the certificates that a generation needs and does not have."""
-    needed = _ends(_entries(f"{tree}/report.json"))
+    needed = _ends(read_object(f"{tree}/report.json"))
     return [name for name in sorted(needed) if not os.path.isfile(f"{tree}/{CERTIFICATES}/{name}.pem")]
 
 
@@ -62,15 +54,10 @@ def usable(path: str) -> bool:
 
 
 class Present:
-    """The certificates of the site as they are now.
+    """The certificates of the site as they are now: those that are given, and those that the live generation has."""
 
-    Args:
-        given: the directory of those that the site has.
-        live: the tree of the live generation, which has what nginx has taken.
-    """
-
-    def __init__(self, given: str, live: str) -> None:
-        self.given, self.live = given, live
+    def __init__(self, trees: Trees) -> None:
+        self.given, self.live = trees.config.places.certificates, trees.path(trees.live())
 
     def replaced(self, file: str) -> bool:
         """Return whether the site has another one than the live generation, which could take it."""
@@ -104,7 +91,7 @@ def stale(tree: str, present: Callable[[str], str | None]) -> list[str]:
 
 def refresh(tree: str, present: Callable[[str], str | None]) -> None:
     """Leave none but present keys in a generation that is not live."""
-    folder, report = f"{tree}/{CERTIFICATES}", _entries(f"{tree}/report.json")
+    folder, report = f"{tree}/{CERTIFICATES}", read_object(f"{tree}/report.json")
     ends = _ends(report)
     former = stale(tree, present)
     files = sorted({*former, *(f"{name}.pem" for name in ends if not os.path.isfile(f"{folder}/{name}.pem"))})
@@ -126,6 +113,39 @@ def refresh(tree: str, present: Callable[[str], str | None]) -> None:
     if ends and any(texts.values()):
         # What is reported of this generation has the day on which they end.
         replace_file(f"{tree}/report.json", as_lines(report))
+
+
+def forget(trees: Trees) -> None:
+    """Keep no key that the site replaced or withdrew, except in the live generation while that needs it."""
+    live, present = trees.live(), Present(trees)
+    for generation in trees.names():
+        try:
+            if generation != live:
+                refresh(trees.path(generation), present.text)
+        except OSError as error:
+            why = f"{error.filename or trees.path(generation)}: {error.strerror}"
+            advice = f"a former key may still be in generation {generation}; the next run removes it"
+            log("failed", f"{why}: {advice}")
+
+
+def sentences(trees: Trees) -> list[str]:
+    """Return sentences about replaced and withdrawn certificates that a generation needs or has."""
+    live, present = trees.live(), Present(trees)
+    advice = {
+        WITHDRAWN: "was withdrawn and is still served, because what is staged names it: take it out of platform_edge",
+        REPLACED: "was replaced and the former one is still served: run nginx-edge-apply --strict",
+    }
+    found = [f"certificate {name} {advice[what]}" for name, what in present.waiting().items()]
+    for generation in trees.names():
+        tree = trees.path(generation)
+        if generation == live:
+            continue
+        missing, kept = ", ".join(lost(tree)), ", ".join(stale(tree, present.text))
+        if missing:
+            found.append(f"generation {generation} cannot be gone back to: certificate {missing} was withdrawn")
+        if kept:
+            found.append(f"generation {generation} still has a former key in {kept}: run nginx-edge-apply --strict")
+    return found
 
 
 def changed(old: str, new: str) -> list[str]:

@@ -13,7 +13,7 @@ import os
 import re
 from typing import Any, NamedTuple
 
-from .system import open_regular, read_text, replace_file
+from .files import open_regular, read_text, replace_file
 
 LIMITS = ("request_limit", "rate_limit", "connection_limit")
 CHUNK = 1 << 20

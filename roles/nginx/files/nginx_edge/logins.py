@@ -13,7 +13,7 @@ import json
 import os
 import re
 
-from .system import open_regular
+from .files import open_regular
 
 # The answers of the last minutes or hours. A log that has just been rotated has less.
 MAX_READ = 1 << 20

@@ -26,7 +26,7 @@ from .nginxconf import (
     without_upstreams,
 )
 from .page import POLICY
-from .report import TakenOut, as_lines, build_report
+from .report import TakenOut, as_lines, build_report, served
 
 STATUS = """\
 # Written by nginx-edge-apply: which generation the answering worker has, and how the edge is. Nothing here can change anything.
@@ -101,6 +101,8 @@ upstream {name} {{
 
 STAGED_HTTP = "staged/http.conf"
 STAGED_STREAM = "staged/stream.conf"
+# What is staged: (side, name in the staging directory, name in a tree).
+SIDES = (("http", "http.conf", STAGED_HTTP), ("tcp", "stream.conf", STAGED_STREAM))
 EDGE_HTTP = "http/50-edge.conf"
 EDGE_STREAM = "stream/50-edge.conf"
 # Private keys are in there: for root only.
@@ -118,6 +120,10 @@ class Source(NamedTuple):
     base_main: str
     # By file name, those that can be had.
     certificates: dict[str, str]
+
+    def services(self) -> set[str]:
+        """Return the services that are staged, as ``side/name``."""
+        return served("http", self.http) | served("tcp", self.stream)
 
 
 def management(port: int, address: str) -> tuple[str, Listener | None]:

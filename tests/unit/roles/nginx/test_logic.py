@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nginx_edge import addresses, sockets
 from nginx_edge import state as states
-from nginx_edge import system
 from nginx_edge.check import explain, foreign_files, foreign_listeners, mirror
+from nginx_edge.config import Config, load_config
+from nginx_edge.errors import ApplyError
 from nginx_edge.foreign import no_address, passes_to, with_port
 from nginx_edge.nginxconf import Document, LeftOut, Listener, Places
 from nginx_edge.render import EDGE_HTTP, EDGE_STREAM, READ_BY_NGINX, Source, Wanted, render
 from nginx_edge.report import as_lines, build_report, dropped_too_many, report_lines, served
-from nginx_edge.system import Config, Trouble, load_config, not_bound, parse_proc_net
+from nginx_edge.sockets import not_bound, parse_proc_net
 
 SERVED = '#! {"kind": "served", "side": "tcp", "service": "echo", "port": 9999}\n'
 
@@ -258,7 +260,7 @@ def test_listeners_are_those_of_proc(address: str, family: socket.AddressFamily,
         pytest.skip(f"this machine has no {address}")
     with server:
         ours = Listener("tcp", address, server.getsockname()[1])
-        asked = [entry for entry in system.tcp_listeners() if entry[0] == ours]
+        asked = [entry for entry in sockets.tcp_listeners() if entry[0] == ours]
         read = [entry for entry in parse_proc_net(Path(f"/proc/net/tcp{suffix}").read_text(), "tcp", "0A") if entry[0] == ours]
     assert len(asked) == 1
     assert asked == read
@@ -268,9 +270,9 @@ def test_listeners_come_from_proc_where_the_kernel_has_no_sock_diag(monkeypatch:
     def refuse() -> list[tuple[Listener, str]]:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(system, "tcp_listeners", refuse)
+    monkeypatch.setattr(sockets, "tcp_listeners", refuse)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert Listener("tcp", "127.0.0.1", server.getsockname()[1]) in {listener for listener, _ in system.listening()}
+        assert Listener("tcp", "127.0.0.1", server.getsockname()[1]) in {listener for listener, _ in sockets.listening()}
 
 
 def test_a_wildcard_holds_every_address_of_its_family() -> None:
@@ -294,7 +296,7 @@ def test_a_wildcard_holds_every_address_of_its_family() -> None:
 )
 def test_a_wrong_configuration_is_named(tmp_path: Path, values: Any, message: str) -> None:
     (tmp_path / "apply.json").write_text(json.dumps(values) if values is not None else "{")
-    with pytest.raises(Trouble, match=message):
+    with pytest.raises(ApplyError, match=message):
         load_config(str(tmp_path / "apply.json"))
 
 
@@ -445,13 +447,13 @@ def test_only_a_certain_answer_makes_a_name_one_without_an_address(monkeypatch: 
         return answer
 
     monkeypatch.setattr(socket, "getaddrinfo", ask)
-    assert system.has_address("shop.example") is known
+    assert addresses.has_address("shop.example") is known
 
 
 def test_name_servers_that_are_away_keep_no_change_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: gone.wait(60))
     try:
-        assert system.has_address("shop.example", timeout=0.05) is None
+        assert addresses.has_address("shop.example", timeout=0.05) is None
     finally:
         gone.set()
