@@ -22,7 +22,7 @@ from test_engine import fixture_agent as fixture_agent
 
 sys.path.insert(0, str(FILES))
 
-from registrator.engine import BACKOFF
+from registrator.backoff import BACKOFF
 from registrator.model import MARK
 
 

@@ -136,7 +136,8 @@ def is_the_seeds_own_line(node: Node) -> None:
 
 def test_what_is_broken_or_left_over_is_put_right(engine_node: Node) -> None:
     node = engine_node
-    node.run("echo broken > /usr/local/lib/registrator/registrator/engine.py; rm /etc/systemd/system/registrator.service; systemctl stop registrator")
+    broken = "echo broken > /usr/local/lib/registrator/registrator/loop.py"
+    node.run(f"{broken}; rm /etc/systemd/system/registrator.service; systemctl stop registrator")
     node.run(
         "mkdir -p /etc/registrator/tokens && touch /etc/registrator/tokens/old /usr/local/lib/registrator/old.py && echo old > /etc/registrator/consul.token"
     )

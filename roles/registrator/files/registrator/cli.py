@@ -14,13 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registrator import __version__, state
 from registrator.config import DEFAULT_PATH, Config, ConfigError, load
 from registrator.drain import Drains
 from registrator.journal import plain
 from registrator.model import Facts, Outcome, Refusal, Registration
+
+if TYPE_CHECKING:
+    from registrator.plan import Plan
+    from registrator.world import World
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,13 +101,13 @@ def _explain(config: Config, container: str) -> int:
     from registrator.consulapi import ConsulDown, ConsulRefused
     from registrator.convention import registrations_of
     from registrator.dockerapi import DockerDown, Gone, Unanswered
-    from registrator.engine import Engine
     from registrator.facts import facts_of
     from registrator.plan import plan
+    from registrator.reconciler import Reconciler
 
-    engine = Engine(config)
-    engine.load_state()
-    world, docker = engine.world, engine.observer.docker
+    reconciler = Reconciler(config)
+    reconciler.publisher.load()
+    world, docker = reconciler.world, reconciler.observer.docker
     try:
         facts = facts_of(docker.inspect(container))
         owner = None
@@ -113,7 +117,7 @@ def _explain(config: Config, container: str) -> int:
             except Gone:
                 owner = None
         # Other containers may hold the id that this one wants.
-        engine.observer.look_at_all(deep=True, wait=True)
+        reconciler.observer.look_at_all(deep=True, wait=True)
     except Gone:
         print(f"registrator: there is no container {container}", file=sys.stderr)
         return 1
@@ -128,7 +132,7 @@ def _explain(config: Config, container: str) -> int:
     conflicts = [(owner_id, item) for owner_id, item in refused if item.kind in ("id-taken", "id-twice")]
     held = None
     try:
-        held = engine.consul.actual()
+        held = reconciler.catalogue.consul.actual()
         conflicts += plan(desired, held, config.hostname).refusals
     except (ConsulDown, ConsulRefused) as error:
         print(f"registrator: the Consul agent was not asked: {error}", file=sys.stderr)
@@ -155,38 +159,51 @@ def draining_text(facts: Facts, owner: Facts | None, drains: Drains, now: float)
 def _once(config: Config, dry_run: bool) -> int:
     from registrator.consulapi import ConsulDown, ConsulRefused
     from registrator.dockerapi import DockerDown
-    from registrator.engine import Engine
     from registrator.plan import plan
+    from registrator.reconciler import Reconciler
 
-    engine = Engine(config)
-    engine.load_state()
-    if not dry_run:
-        try:
-            state.lock(config.state_directory)
-        except state.AlreadyRuns:
-            print("registrator: the engine runs and keeps the catalogue; two would hide each other's changes. See `registrator status`", file=sys.stderr)
-            return 1
-        except OSError as error:
-            print(f"registrator: {config.state_directory} cannot be used: {error.strerror}", file=sys.stderr)
-            return 1
+    reconciler = Reconciler(config)
+    reconciler.publisher.load()
+    world, observer, catalogue = reconciler.world, reconciler.observer, reconciler.catalogue
+    if not dry_run and not _lock(config):
+        return 1
     try:
-        engine.observer.look_at_all(deep=True, wait=True)
-        unknown = sorted(container[:12] for container in engine.observer.unknown())
+        observer.look_at_all(deep=True, wait=True)
+        unknown = sorted(container[:12] for container in observer.unknown())
         if unknown:
             reason = f"Docker gives no answer about {', '.join(unknown)}: see `docker inspect`"
             print(f"registrator: nothing was changed, because {reason}", file=sys.stderr)
             return 1
-        engine.actual = engine.consul.actual()
-        desired, refused = engine.world.desired(time.time())
-        todo = plan(desired, engine.actual, config.hostname, config.adopt)
+        actual = catalogue.consul.actual()
+        desired, refused = world.desired(time.time())
+        todo = plan(desired, actual, config.hostname, config.adopt)
         if not dry_run:
-            return 0 if engine.apply(todo, engine.actual) else 1
+            return 0 if catalogue.apply(todo, actual) else 1
     except DockerDown as error:
         print(f"registrator: Docker at {config.docker_socket} does not answer: {error}", file=sys.stderr)
         return 1
     except (ConsulDown, ConsulRefused) as error:
         print(f"registrator: the Consul agent at {config.consul_url}: {error}", file=sys.stderr)
         return 1
+    _print_plan(world, todo, refused, len(desired))
+    return 0
+
+
+def _lock(config: Config) -> bool:
+    """Be the only one that changes the catalogue; return whether that is so."""
+    try:
+        state.lock(config.state_directory)
+    except state.AlreadyRuns:
+        reason = "the engine runs and keeps the catalogue; two would hide each other's changes. See `registrator status`"
+    except OSError as error:
+        reason = f"{config.state_directory} cannot be used: {error.strerror}"
+    else:
+        return True
+    print(f"registrator: {reason}", file=sys.stderr)
+    return False
+
+
+def _print_plan(world: World, todo: Plan, refused: list[tuple[str, Refusal]], services: int) -> None:
     for service_id in todo.deregister:
         print(f"would deregister\n  {service_id}")
     for registration in todo.register:
@@ -196,18 +213,19 @@ def _once(config: Config, dry_run: bool) -> int:
         print(f"would set the check\n  {verdict.check_id} to {verdict.status}")
     for container, refusal in refused + todo.refusals:
         print(f"refused on container {container[:12]}\n  {notice_text(refusal)}")
-    for facts in engine.world.facts.values():
-        for warning in engine.world.outcome(facts, time.time()).warnings:
+    for facts in world.facts.values():
+        for warning in world.outcome(facts, time.time()).warnings:
             print(f"warning about container {facts.short_id}\n  {notice_text(warning)}")
-    print(f"{len(engine.world.facts)} containers, {len(desired)} services; {len(todo.register)} to register, {len(todo.deregister)} to deregister")
-    return 0
+    changes = f"{len(todo.register)} to register, {len(todo.deregister)} to deregister"
+    print(f"{len(world.facts)} containers, {services} services; {changes}")
 
 
 def _release(config: Config) -> int:
+    from registrator.catalogue import client
     from registrator.checks import own_checks
-    from registrator.consulapi import ConsulClient, ConsulDown, ConsulRefused
+    from registrator.consulapi import ConsulDown, ConsulRefused
 
-    consul = ConsulClient(config.consul_url, config.consul_token_file, config.consul_ca_file, config.consul_token_directory)
+    consul = client(config)
     try:
         state.lock(config.state_directory)
         actual = consul.actual()
@@ -268,11 +286,11 @@ def _order(config: Config, order: str, container: str = "") -> int:
 
 
 def _run(config: Config) -> int:
-    from registrator.engine import Engine
+    from registrator.loop import Loop
 
-    engine = Engine(config)
-    call_at_stop_signal(engine.stop)
-    return engine.run()
+    loop = Loop(config)
+    call_at_stop_signal(loop.stop)
+    return loop.run()
 
 
 def call_at_stop_signal(stop: Callable[[], None]) -> None:

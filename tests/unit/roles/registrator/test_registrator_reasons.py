@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from registrator.cli import explain_text
 from registrator.config import Config
 from registrator.convention import WHOLE_PORT, registrations_of
-from registrator.engine import Engine
 from registrator.facts import facts_of
 from registrator.model import Facts, Outcome, Settings
 from registrator.plan import Actual, merge, plan
 from registrator.reasons import REASONS
+from registrator.reconciler import Reconciler
 
 ROLE = Path(__file__).resolve().parents[4] / "roles" / "registrator"
 NODE = Settings(hostname="node1", address="192.0.2.10", protected_names=("billing",))
@@ -234,10 +234,10 @@ def test_each_reason(document: Any, row: Row, tmp_path: Path, capsys: pytest.Cap
                for item in found.registrations for check in item.checks if "Notes" in check) is row.critical  # fmt: skip
     # The log has the line once, `explain` has the same, and neither nor the catalogue has the secret.
     config = Config(address=NODE.address, hostname=NODE.hostname, state_directory=str(tmp_path), protected_names=("billing",))
-    engine = Engine(replace(config, **row.settings))
-    engine.world.put(facts, "token")
+    reconciler = Reconciler(replace(config, **row.settings))
+    reconciler.world.put(facts, "token")
     for _pass in range(2):
-        engine._report(engine.world.desired(time.time())[1])
+        reconciler.publisher.report(reconciler.world.desired(time.time())[1])
     log = [line for line in capsys.readouterr().err.splitlines() if f" key={row.key} " in line or f' key="{row.key}" ' in line]
     assert sum(f"event={'warning' if row.warning else 'refused'} " in line for line in log) == 1, log
     explained = explain_text(facts, found, "", None)

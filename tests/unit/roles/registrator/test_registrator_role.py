@@ -24,10 +24,10 @@ from registrator.cli import draining_text, main, status_of
 from registrator.config import Config
 from registrator.consulapi import ConsulClient, ConsulRefused
 from registrator.drain import Drains
-from registrator.engine import Engine
 from registrator.facts import facts_of
 from registrator.journal import line
 from registrator.model import Registration
+from registrator.reconciler import Reconciler
 
 ROLE = Path(__file__).resolve().parents[4] / "roles" / "registrator"
 VARS = yaml.safe_load((ROLE / "vars" / "main.yml").read_text(encoding="utf-8"))
@@ -157,15 +157,16 @@ def test_a_new_token_is_an_old_registration(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("one\n", encoding="utf-8")
     config = Config(address="192.0.2.10", hostname="node1", consul_token_file=str(token), state_directory=str(tmp_path), data_directory=str(tmp_path))
-    engine = Engine(config)
+    catalogue = Reconciler(config).catalogue
     item = Registration("node1:a:80", "web", "192.0.2.10", 80, (), {}, 1, 1, (), container="c" * 64)
     desired = {item.id: item}
-    assert engine._outdated(desired) == {item.id}, "nobody knows with which token it is kept"
-    engine.credentials[item.id] = engine.consul.credential("web")
-    assert engine._outdated(desired) == set()
+    assert catalogue.outdated(desired) == {item.id}, "nobody knows with which token it is kept"
+    catalogue.credentials[item.id] = catalogue.consul.credential("web")
+    assert catalogue.outdated(desired) == set()
     token.write_text("two\n", encoding="utf-8")
-    assert engine._outdated(desired) == {item.id}
-    assert Engine(replace(config, consul_token_file=""))._outdated(desired) == set(), "without tokens there is nothing to compare"
+    assert catalogue.outdated(desired) == {item.id}
+    without = Reconciler(replace(config, consul_token_file="")).catalogue
+    assert without.outdated(desired) == set(), "without tokens there is nothing to compare"
 
 
 def test_a_token_file_for_each_service(tmp_path: Path) -> None:
