@@ -23,8 +23,8 @@ CANARY = (
         "by",
         "choice",
         (
-            "What the share is a share of.",
-            "With V(request) every request is drawn anew, so the share is exact also when all clients come from one address.",
+            "What the share applies to.",
+            "With V(request) the choice is made for each request, so the share is exact even if all clients have one address.",
             "With V(client) a client address always gets the same answer as long as the share stays.",
         ),
         default="request",
@@ -33,13 +33,13 @@ CANARY = (
     Option(
         "header",
         "header",
-        ("Request header that overrules the share. Its value V(always) asks for a canary, V(never) for a stable instance. An empty string turns it off.",),
+        ("Request header that overrides the share. Its value V(always) asks for a canary, V(never) for a stable instance. An empty string turns it off.",),
         default="X-Canary",
     ),
     Option(
         "cookie",
         "cookie",
-        ("Cookie that overrules the share, with the values of the header; the header wins over the cookie. An empty string turns it off.",),
+        ("Cookie that overrides the share, with the values of the header; the header takes precedence. An empty string turns it off.",),
         default="canary",
     ),
 )
@@ -55,8 +55,8 @@ _CERTIFICATE = (
         "host_names",
         "list",
         (
-            "Host names directly below O(_input.domain) that the certificate covers. V(*) as the first label stands for every name there.",
-            "An exact name wins over V(*). An empty list means V(*).",
+            "Host names directly below O(_input.domain) that the certificate covers. V(*) as the first label matches every name there.",
+            "An exact name takes precedence over V(*). An empty list means V(*).",
         ),
         default=(),
         elements="certificate_host",
@@ -68,8 +68,8 @@ TLS = (
         "certificates",
         "list",
         (
-            "Certificates with which the edge ends TLS on O(_input.tls_port) for HTTP services. An empty list means that it ends none.",
-            "The names of services with O(_input.tls_tag) are passed through untouched all the same.",
+            "Certificates with which the edge terminates TLS on O(_input.tls_port) for HTTP services. With an empty list, it terminates none.",
+            "Connections to services with O(_input.tls_tag) are always passed through.",
         ),
         default=(),
         elements="dict",
@@ -79,7 +79,7 @@ TLS = (
         "https",
         "choice",
         (
-            "How an HTTP service is reached whose host name a certificate covers and whose service meta C(edge_https) does not say otherwise.",
+            "How an HTTP service is reached if a certificate covers its host name. The service meta C(edge_https) overrides it.",
             "With V(redirect) over HTTPS, and O(_input.http_port) answers with a redirect to it. With V(both) over HTTP and HTTPS. With V(off) over HTTP.",
         ),
         default="redirect",
@@ -89,8 +89,8 @@ TLS = (
         "profile",
         "choice",
         (
-            "Which clients are understood, as in Mozilla's Server Side TLS guidelines.",
-            "V(intermediate) takes TLS 1.2 with authenticated ciphers and forward secrecy, and TLS 1.3. V(modern) takes TLS 1.3 only.",
+            "Which clients are supported, as in Mozilla's Server Side TLS guidelines.",
+            "V(intermediate) accepts TLS 1.2 with authenticated ciphers and forward secrecy, and TLS 1.3. V(modern) accepts TLS 1.3 only.",
         ),
         default="intermediate",
         choices=("intermediate", "modern"),
@@ -99,12 +99,9 @@ TLS = (
         "http2",
         "choice",
         (
-            "How HTTP/2 is switched on. V(listen) is understood by every nginx; from 1.25.1 on it warns once for each server, and V(directive) does not.",
-            (
-                "V(legacy) is V(listen) for nginx before 1.19.7, such as that of Debian 11 and Ubuntu 22.04, "
-                "which has a limit of its own, 4 kB, for header fields over HTTP/2."
-            ),
-            "V(off) leaves clients with HTTP/1.1.",
+            "How HTTP/2 is enabled. V(listen) works with every nginx; since 1.25.1 nginx warns about it once for each server, but not about V(directive).",
+            ("V(legacy) is V(listen) for nginx before 1.19.7, such as that of Debian 11 and Ubuntu 22.04, which limits header fields over HTTP/2 to 4 kB."),
+            "V(off) disables HTTP/2.",
         ),
         default="listen",
         choices=("listen", "directive", "legacy", "off"),
@@ -113,8 +110,8 @@ TLS = (
         "hsts_max_age",
         "int",
         (
-            "Seconds for which a browser that was there once uses HTTPS only (C(Strict-Transport-Security)). V(0) sends no such header.",
-            "Browsers can't be talked out of it before that time is over.",
+            "Seconds for which a browser uses only HTTPS after a visit (C(Strict-Transport-Security)). V(0) sends no such header.",
+            "It cannot be revoked in browsers before that time is over.",
         ),
         default=0,
         minimum=0,
@@ -126,8 +123,8 @@ TLS = (
         (
             "How long a client's connection over HTTPS may be idle before the edge closes it.",
             (
-                "Shorter than nginx's 75 seconds, because such a connection counts for O(_input.connection_limit) and takes three of a worker's: "
-                "with a limit of 2000 and 20 seconds, 100 browsers behind one address may come anew every second."
+                "Shorter than nginx's 75 seconds, because such a connection counts for O(_input.connection_limit) and uses three connections of a worker: "
+                "with a limit of 2000 and 20 seconds, 100 new browsers behind one address are possible every second."
             ),
         ),
         default="20s",
@@ -136,7 +133,7 @@ TLS = (
     Option(
         "socket_directory",
         "directory",
-        ("Directory for the unix sockets between the TLS port and the servers that end TLS. It is the operator's to keep others out of it.",),
+        ("Directory for the unix sockets between the TLS port and the servers that terminate TLS. The operator must deny other users access to it.",),
         default="/run/nginx-edge/tls",
     ),
 )
@@ -146,8 +143,8 @@ INTERNAL = (
         "listen_addresses",
         "list",
         (
-            "Addresses of the node at which callers inside reach services, such as that of Docker's bridge. An empty list means no internal side.",
-            "They must be the node's alone and the same on every node. What listens there is not reached at any other address.",
+            "Addresses of the node at which internal callers reach services, such as that of Docker's bridge. With an empty list, there is no internal side.",
+            "They must be local to the node and the same on every node. The internal listeners are not reached at any other address.",
         ),
         default=(),
         elements="own_ip",
@@ -157,20 +154,24 @@ INTERNAL = (
         "domain",
         (
             "Domain of the services on the internal side. The service C(web) is reached as C(web.) followed by this domain.",
-            "Left out, it is C(internal.) followed by O(_input.domain). The operator's DNS has a wildcard record of it to O(_input.internal.listen_addresses).",
+            "The default is C(internal.) followed by O(_input.domain).",
+            "The operator's DNS needs a wildcard record for it that points to O(_input.internal.listen_addresses).",
         ),
     ),
     Option("http_port", "port", ("Port of the HTTP services on the internal side.",), default=80),
     Option(
         "http_tag",
         "tag",
-        ("Tag of an instance that is to be reached inside over HTTP. It may be O(_input.http_tag), so that whatever is exposed is reached inside as well.",),
+        (
+            "Tag of instances that are exposed to internal callers over HTTP.",
+            "It may be O(_input.http_tag), so that all public services are available internally as well.",
+        ),
         default="http-internal",
     ),
     Option(
         "tcp_tag",
         "tag",
-        ("Tag of an instance that is to be reached inside on a TCP port of its own. It may be O(_input.tcp_tag).",),
+        ("Tag of instances that are exposed to internal callers on a dedicated TCP port. It may be O(_input.tcp_tag).",),
         default="tcp-internal",
     ),
     Option(
@@ -184,8 +185,8 @@ INTERNAL = (
         "allowed_networks",
         "list",
         (
-            "Where callers inside come from: the networks of the containers, and the node itself. Others are refused, should they find a way to the address.",
-            "The default holds the networks that Docker takes first.",
+            "Networks of internal callers: the networks of the containers, and the node itself. Callers from other networks are refused.",
+            "The default contains the networks that Docker uses first.",
         ),
         default=("127.0.0.0/8", "172.16.0.0/12", "::1/128"),
         elements="network",
@@ -193,14 +194,14 @@ INTERNAL = (
 )
 
 REMOTE_SERVICE = (
-    Option("name", "service", ("Name of the service, as the catalogue of the other data centre has it.",), required=True),
-    Option("datacenter", "datacenter", ("Name of the other data centre. The one of the edge node must be joined with it.",), required=True),
+    Option("name", "service", ("Name of the service in the catalogue of the other data centre.",), required=True),
+    Option("datacenter", "datacenter", ("Name of the other data centre, with which the data centre of the edge node must be joined.",), required=True),
     Option(
         "use",
         "choice",
         (
-            "When the instances there get traffic. With V(backup) only while no instance of the service here answers, which each request finds out anew.",
-            "With V(always) like those here.",
+            "When the instances there get traffic. With V(backup), only if no local instance answers, which is checked with each request.",
+            "With V(always), like local instances.",
         ),
         default="backup",
         choices=("backup", "always"),

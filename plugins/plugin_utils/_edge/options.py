@@ -23,17 +23,17 @@ SCHEMA: tuple[Option, ...] = (
         ("Domain of the exposed services. The service C(web) is reached as C(web.) followed by this domain.",),
         required=True,
     ),
-    Option("public", "bool", ("Whether there is a public side. Without it, only O(_input.internal) is left, for a node that is no edge.",), default=True),
+    Option("public", "bool", ("Whether there is a public side. Without it, only O(_input.internal) remains, for a node that is not an edge.",), default=True),
     Option("http_port", "port", ("Port on which HTTP services are exposed.",), default=80),
     Option(
         "tls_port",
         "port",
-        ("Port of TLS, where the client names the service by SNI: passed through untouched, or ended by the edge with O(_input.tls.certificates).",),
+        ("Port of TLS, where the client selects the service by SNI. TLS is passed through, or terminated by the edge with O(_input.tls.certificates).",),
         default=443,
     ),
-    Option("http_tag", "tag", ("Tag of an instance that is to be exposed over HTTP.",), default="http"),
-    Option("tcp_tag", "tag", ("Tag of an instance that is to be exposed on a TCP port of its own.",), default="tcp"),
-    Option("tls_tag", "tag", ("Tag of an instance that is to be exposed on the TLS port by its name.",), default="tls"),
+    Option("http_tag", "tag", ("Tag of instances that are exposed over HTTP.",), default="http"),
+    Option("tcp_tag", "tag", ("Tag of instances that are exposed on a dedicated TCP port.",), default="tcp"),
+    Option("tls_tag", "tag", ("Tag of instances that are exposed on the TLS port by their name.",), default="tls"),
     Option(
         "listen_addresses",
         "list",
@@ -46,7 +46,7 @@ SCHEMA: tuple[Option, ...] = (
         "host_names",
         "list",
         (
-            "Host names that services may take, over HTTP and by SNI. V(*) stands for any part of the first label.",
+            "Host names that services may take, over HTTP and by SNI. V(*) matches any part of the first label.",
             "An empty list means every name directly below O(_input.domain).",
         ),
         default=(),
@@ -56,7 +56,7 @@ SCHEMA: tuple[Option, ...] = (
         "reserved_host_names",
         "list",
         (
-            "Host names below O(_input.domain) that no service gets, because the operator serves them. V(*) stands for any part of the first label.",
+            "Host names below O(_input.domain) that no service gets, because the operator serves them. V(*) matches any part of the first label.",
             "No service gets a name that only looks like one of them, either.",
         ),
         default=(),
@@ -73,7 +73,7 @@ SCHEMA: tuple[Option, ...] = (
         "reserved_ports",
         "list",
         (
-            "Ports of the edge node that the platform or the operator holds. They are never given to a service.",
+            "Ports of the edge node that the platform or the operator uses. No service gets them.",
             "O(_input.http_port) and O(_input.tls_port) are always reserved.",
         ),
         default=(),
@@ -96,10 +96,10 @@ SCHEMA: tuple[Option, ...] = (
         "list",
         (
             (
-                "Addresses of all edge nodes. An instance at one of them is refused when its port is one that an edge listens on or one of "
+                "Addresses of all edge nodes. An instance at one of them is refused if its port is one that an edge listens on or one of "
                 "O(_input.reserved_ports): the edge would connect to itself, or expose what belongs to the node."
             ),
-            "The addresses of O(_input.listen_addresses) and O(_input.internal.listen_addresses) always count; so does loopback where the edge listens on it.",
+            "The addresses of O(_input.listen_addresses) and O(_input.internal.listen_addresses) always count, and loopback if the edge listens on it.",
         ),
         default=(),
         elements="own_ip",
@@ -108,10 +108,10 @@ SCHEMA: tuple[Option, ...] = (
         "unexposed_services",
         "list",
         (
-            "Services that are never exposed, in whatever spelling and with whatever tags.",
+            "Services that are never exposed, regardless of spelling and tags.",
             (
                 "Sidecar proxies of Consul Connect need not be listed, nor gateways that C(consul connect envoy -register) registered. "
-                "Other gateways cannot be told from services: the default has the names that Consul gives them, and those with other names belong here."
+                "Other gateways cannot be distinguished from services: the default has the names that Consul gives them; add gateways with other names."
             ),
         ),
         default=("mesh-gateway", "terminating-gateway", "ingress-gateway"),
@@ -121,8 +121,8 @@ SCHEMA: tuple[Option, ...] = (
         "protected_services",
         "list",
         (
-            "Services whose names nobody else gets in another spelling, even while they have no instance themselves.",
-            "Nothing else that looks like one of them is exposed, such as C(bi11ing) or C(bil-ling) for C(billing).",
+            "Services whose names no other service gets in another spelling, even while they have no instance.",
+            "Services with names that look like one of them are not exposed, such as C(bi11ing) or C(bil-ling) for C(billing).",
             (
                 "Consul's ACLs distinguish upper and lower case, its catalogue and its DNS do not. A token that may not write C(billing) "
                 "can register C(Billing), which has the same host name or port at an edge."
@@ -134,13 +134,13 @@ SCHEMA: tuple[Option, ...] = (
     Option(
         "allow_loopback",
         "bool",
-        ("Whether an instance may have a loopback address. That is the edge node itself, so it is refused outside of tests and single-node trials.",),
+        ("Whether an instance may have a loopback address. This is the edge node itself, so enable it only for tests and on a single node.",),
         default=False,
     ),
     Option(
         "accept_warning",
         "bool",
-        ("Whether instances whose checks warn get traffic too, with Consul's C(Weights.Warning). By default only passing instances do.",),
+        ("Whether instances in the warning state get traffic too, with Consul's C(Weights.Warning). By default only passing instances do.",),
         default=False,
     ),
     Option(
@@ -148,7 +148,7 @@ SCHEMA: tuple[Option, ...] = (
         "duration",
         (
             "How long a connection to one of several instances may take.",
-            "Short, because a lost node answers nothing at all and another instance is waiting.",
+            "Short, because a lost node does not answer and another instance is available.",
         ),
         default="400ms",
     ),
@@ -158,8 +158,8 @@ SCHEMA: tuple[Option, ...] = (
         (
             "How long a connection to the only instance of a service may take.",
             (
-                "Longer than one second, after which a kernel sends a lost packet again: a lost packet, or an instance that accepts no "
-                "connection for a moment, is a wait and not an error. On O(_input.tls_port), where there is one limit for all names, an only instance is "
+                "Longer than one second, after which a kernel retransmits a lost packet: a lost packet, or an instance that accepts no "
+                "connection for a moment, causes a delay and not an error. On O(_input.tls_port), which has one timeout for all names, an only instance is "
                 "tried up to three times instead."
             ),
         ),
@@ -168,24 +168,24 @@ SCHEMA: tuple[Option, ...] = (
     Option(
         "read_timeout",
         "duration",
-        ("How long an HTTP instance may be silent before the request fails. Also ends a WebSocket on which nothing is said for so long.",),
+        ("How long an HTTP instance may be silent before the request fails. Also closes a WebSocket that is idle for this time.",),
         default="60s",
     ),
-    Option("send_timeout", "duration", ("How long an HTTP instance may take nothing of a request before the request fails.",), default="60s"),
+    Option("send_timeout", "duration", ("How long an HTTP instance may accept no data of a request before the request fails.",), default="60s"),
     Option("idle_timeout", "duration", ("How long a TCP or TLS connection may be silent in both directions before it is closed.",), default="10m"),
-    Option("preread_timeout", "duration", ("How long a client may take for the TLS hello that carries the name it wants.",), default="5s"),
+    Option("preread_timeout", "duration", ("How long a client may take to send the TLS ClientHello with the name of the service.",), default="5s"),
     Option(
         "max_fails",
         "int",
         (
             "Failed attempts within O(_input.fail_timeout) after which an instance gets no traffic for that time. V(0) turns it off.",
-            "More than one, because a lost packet is such an attempt and no reason to do without an instance.",
+            "More than one, because a single lost packet is no reason to stop using an instance.",
         ),
         default=3,
         minimum=0,
         maximum=100,
     ),
-    Option("fail_timeout", "duration", ("The time that O(_input.max_fails) counts in, and that a failed instance is left alone.",), default="5s"),
+    Option("fail_timeout", "duration", ("The period in which O(_input.max_fails) counts, and for which a failed instance gets no traffic.",), default="5s"),
     Option(
         "keepalive",
         "int",
@@ -201,8 +201,8 @@ SCHEMA: tuple[Option, ...] = (
             "How long an idle connection to an instance is kept.",
             (
                 "Shorter than the keep-alive time of common servers (gunicorn 2 seconds, Node and uvicorn 5, Tomcat 20), "
-                "so that the edge closes first and no request meets a connection that is just being closed. "
-                "A POST that does is answered with 502, because it is never sent twice."
+                "so that the edge closes first and no request uses a connection that is just being closed. "
+                "A POST on such a connection is answered with 502, because it is never sent twice."
             ),
         ),
         default="1s",
@@ -212,7 +212,7 @@ SCHEMA: tuple[Option, ...] = (
         "unshared_services",
         "list",
         (
-            "HTTP services whose connections are never used for a second request, as with the service meta C(edge_keepalive=false).",
+            "HTTP services whose connections are never reused for a second request, as with the service meta C(edge_keepalive=false).",
             (
                 "For instances that tie state to the connection. "
                 "A request with C(Authorization: NTLM) or C(Negotiate) always closes its connection, for every service."
@@ -225,7 +225,7 @@ SCHEMA: tuple[Option, ...] = (
         "next_upstream",
         "list",
         (
-            "What makes the edge try another instance of an HTTP service. An empty list means never.",
+            "Conditions on which the edge tries another instance of an HTTP service. An empty list means never.",
             "A request that changes something (POST, LOCK, PATCH) is never sent twice.",
             (
                 "Each condition listed here also counts for O(_input.max_fails). The status codes are therefore not in the default: "
@@ -260,10 +260,10 @@ SCHEMA: tuple[Option, ...] = (
         "request_limit",
         "int",
         (
-            ("Requests of one client address that the edge works on at once, over all HTTP services; what is too much gets 429. V(0) sets no limit."),
+            ("Simultaneous requests of one client address, over all HTTP services; further requests get 429. V(0) sets no limit."),
             (
-                "A client that sends requests slowly, or never reads the answers, cannot take the edge from the others. "
-                "The default is more than a hospital behind one address has at once; connections without a request do not count."
+                "A client that sends requests slowly, or never reads the answers, cannot block the edge for others. "
+                "The default is more than a hospital behind one address needs; connections without a request do not count."
             ),
         ),
         default=1000,
@@ -275,12 +275,12 @@ SCHEMA: tuple[Option, ...] = (
         "int",
         (
             (
-                "Connections that one client address has open at once to TCP services and to the TLS port, all together; "
-                "another one is closed. V(0) sets no limit."
+                "Simultaneous connections of one client address to TCP services and to the TLS port together; "
+                "further connections are closed. V(0) sets no limit."
             ),
             (
-                "On the TLS port idle ones count, too, for as long as O(_input.tls.keepalive_timeout). "
-                "C(nginx-edge-apply --status), the status page and the metrics show when a limit refuses clients."
+                "On the TLS port, idle connections count as well, for O(_input.tls.keepalive_timeout). "
+                "C(nginx-edge-apply --status), the status page and the metrics show whether a limit refuses clients."
             ),
         ),
         default=2000,
@@ -292,10 +292,10 @@ SCHEMA: tuple[Option, ...] = (
         "list",
         (
             (
-                "Addresses and networks for which O(_input.request_limit), O(_input.connection_limit) and O(_input.rate_limit) do not count, "
-                "such as a gateway behind which thousands of clients are."
+                "Addresses and networks for which O(_input.request_limit), O(_input.connection_limit) and O(_input.rate_limit) do not apply, "
+                "such as a gateway with thousands of clients behind it."
             ),
-            "They do not count for O(_input.trusted_proxies) either, but for the clients behind them, as far as these name them.",
+            "They do not apply to O(_input.trusted_proxies) either, but to the clients that these proxies report.",
         ),
         default=(),
         elements="network",
@@ -304,8 +304,8 @@ SCHEMA: tuple[Option, ...] = (
         "rate_limit",
         "int",
         (
-            "Requests per second that one client address may send to one HTTP service; what is too much gets 429. V(0) sets no limit.",
-            "Many clients behind one address, such as those of a proxy that is none of O(_input.trusted_proxies), share it.",
+            "Requests per second that one client address may send to one HTTP service; further requests get 429. V(0) sets no limit.",
+            "Clients behind one address share it, for example behind a proxy that is not in O(_input.trusted_proxies).",
         ),
         default=0,
         minimum=0,
@@ -314,7 +314,7 @@ SCHEMA: tuple[Option, ...] = (
     Option(
         "rate_limit_burst",
         "int",
-        ("Requests that a client may send at once before O(_input.rate_limit) counts, such as those of one page.",),
+        ("Requests that a client may send at once before O(_input.rate_limit) applies, such as those of one page.",),
         default=100,
         minimum=0,
         maximum=100000,
@@ -323,9 +323,9 @@ SCHEMA: tuple[Option, ...] = (
         "response_header_size",
         "size",
         (
-            "Largest header of an answer: its status line and all header fields. A larger one is answered with 502.",
-            "The default leaves 32 kB to the fields of the application.",
-            "A request that is waited for holds one buffer of this size, of which only what is received takes memory.",
+            "Largest header of a response: its status line and all header fields. A larger one is answered with 502.",
+            "The default leaves 32 kB for the fields of the application.",
+            "A pending request has one buffer of this size, of which only the received part uses memory.",
         ),
         default="40k",
         minimum=4096,
@@ -335,9 +335,9 @@ SCHEMA: tuple[Option, ...] = (
         "upgrades",
         "list",
         (
-            "Protocols to which a client may change a connection by C(Upgrade), each as the whole value of that header.",
+            "Protocols to which a client may upgrade a connection with C(Upgrade), each as the complete value of that header.",
             (
-                "After the change neither headers, limits nor the access log apply to what goes over the connection, so V(h2c) is refused here. "
+                "After the upgrade, headers, limits and the access log do not apply to the connection, so V(h2c) is not allowed. "
                 "For any other value, C(Upgrade) and C(HTTP2-Settings) are not passed on, and the instance answers over HTTP/1.1."
             ),
         ),
@@ -348,10 +348,10 @@ SCHEMA: tuple[Option, ...] = (
         "cleared_headers",
         "list",
         (
-            "Further request headers that reach an instance only from O(_input.trusted_proxies), because they state what only a proxy can know.",
+            "Further request headers that reach an instance only from O(_input.trusted_proxies), because only a proxy can know their values.",
             (
-                "They are added to those that the edge always clears, which the guide lists; O(_input.passed_headers) takes some of these out. "
-                "Those that the edge writes itself, such as C(X-Forwarded-For), are never taken from other clients."
+                "They are added to those that the edge always clears, which the filter guide lists; O(_input.passed_headers) removes some of these. "
+                "Headers that the edge writes itself, such as C(X-Forwarded-For), are never accepted from other clients."
             ),
         ),
         default=(),
@@ -361,8 +361,8 @@ SCHEMA: tuple[Option, ...] = (
         "passed_headers",
         "list",
         (
-            "Request headers of those that the edge always clears which clients may send here.",
-            "For an application that does not believe them, or that has a use of its own for the name.",
+            "Request headers that clients may send although the edge clears them by default.",
+            "For an application that does not trust them, or that uses the name for another purpose.",
         ),
         default=(),
         elements="passed_header",
@@ -371,14 +371,14 @@ SCHEMA: tuple[Option, ...] = (
         "underscore_headers",
         "bool",
         (
-            "Whether request headers with underscores in their names, such as C(api_key), are passed on. By default nginx drops them without a word.",
+            "Whether request headers with underscores in their names, such as C(api_key), are passed on. By default, nginx drops them silently.",
             (
-                "CGI and WSGI applications cannot tell C(X_Forwarded_User) from C(X-Forwarded-User), "
-                "so every spelling of the headers that the edge clears or writes itself stays out."
+                "CGI and WSGI applications cannot distinguish C(X_Forwarded_User) from C(X-Forwarded-User), "
+                "so no spelling of the headers that the edge clears or writes itself is passed on."
             ),
             (
-                "The directive is written for all of nginx's http block, V(false) too: C(underscores_in_headers) in a file of the operator "
-                "would let through what the edge does not clear, and nginx refuses it as a duplicate."
+                "The directive is written for the whole http block of nginx, even with V(false): C(underscores_in_headers) in a file of the operator "
+                "would pass headers that the edge does not clear; nginx rejects it as a duplicate."
             ),
         ),
         default=False,
@@ -388,8 +388,8 @@ SCHEMA: tuple[Option, ...] = (
         "trusted_proxies",
         "list",
         (
-            "Addresses and networks of proxies in front of the edge whose C(X-Forwarded-For) and C(X-Forwarded-Proto) are believed.",
-            "Empty means that the edge is the outermost proxy and replaces what clients send.",
+            "Addresses and networks of proxies in front of the edge whose C(X-Forwarded-For) and C(X-Forwarded-Proto) are trusted.",
+            "If empty, the edge is the outermost proxy and replaces what clients send.",
         ),
         default=(),
         elements="network",
@@ -401,19 +401,20 @@ SCHEMA: tuple[Option, ...] = (
         default="accept",
         choices=("accept", "generate"),
     ),
-    Option("canary", "dict", ("Gray release of HTTP services: how traffic gets to the instances with service meta C(edge_canary).",), suboptions=CANARY),
+    Option("canary", "dict", ("Gray release of HTTP services: how traffic is sent to instances with the service meta C(edge_canary).",), suboptions=CANARY),
     Option(
         "internal",
         "dict",
-        ("Services for callers inside, on every node that has this: they get balancing and another try where bare DNS answers give one address.",),
+        ("Services for internal callers, on every node with this setting: with load balancing and retries, which DNS alone does not provide.",),
         suboptions=INTERNAL,
     ),
     Option(
         "remote_services",
         "list",
         (
-            "Services that also, or only, have instances in another data centre. Their tags and service meta count there as they do here.",
-            "P(trinode.platform.edge_datacenters#filter) gives the sources that fetch them, for a consul-template of its own.",
+            "Services with additional instances, or all their instances, in another data centre.",
+            "Tags and service meta of these instances work as for local ones.",
+            "P(trinode.platform.edge_datacenters#filter) returns the sources that fetch them, for a separate consul-template.",
         ),
         default=(),
         elements="dict",
@@ -425,13 +426,13 @@ SCHEMA: tuple[Option, ...] = (
         ("Directory in which each other data centre of O(_input.remote_services) has a file with its instances, C(datacenter-NAME.json).",),
         default="/var/lib/nginx-edge/staging",
     ),
-    Option("tls", "dict", ("TLS that the edge ends itself, in front of HTTP services.",), suboptions=TLS),
+    Option("tls", "dict", ("TLS that the edge terminates, in front of HTTP services.",), suboptions=TLS),
     Option(
         "proxy_protocol",
         "bool",
         (
-            "Whether TCP services get a PROXY protocol header with the client's address, where the service meta C(edge_proxy_protocol) does not say otherwise.",
-            "A service that does not expect the header breaks with it.",
+            "Whether TCP services get a PROXY protocol header with the client's address, unless the service meta C(edge_proxy_protocol) overrides it.",
+            "A service that does not expect the header fails.",
         ),
         default=False,
     ),
@@ -439,9 +440,9 @@ SCHEMA: tuple[Option, ...] = (
         "http_access_log",
         "log",
         (
-            "File of the HTTP access log, or V(off). A line is there at most a second after its request.",
-            "What a client writes is cut, and ends with V(...) then.",
-            "The path, or the request line, has 1024 characters, the user agent 256, the host name 255, the method 32.",
+            "File of the HTTP access log, or V(off). A line is written at most a second after its request.",
+            "Long values from clients are cut, and then end with V(...).",
+            "The path or request line has at most 1024 characters, the user agent 256, the host name 255, the method 32.",
         ),
         default="/var/log/nginx/edge-http.log",
     ),
@@ -459,16 +460,13 @@ SCHEMA: tuple[Option, ...] = (
         "max_services",
         "int",
         (
-            "Services with one tag that are looked at, at most. What comes later in the fixed order is refused, and consul-template does not ask for it.",
-            (
-                "It asks Consul about each of the others on a connection of its own. "
-                "P(trinode.platform.edge_connections#filter) works out from this what both sides need."
-            ),
+            "Maximum number of services with one tag. Services that come later in the fixed order are refused, and consul-template does not query them.",
+            ("It queries each of the others on a separate connection. P(trinode.platform.edge_connections#filter) computes from this what both sides need."),
         ),
         default=3000,
         minimum=1,
         maximum=10000,
     ),
-    Option("max_instances", "int", ("Instances of one service that are used at most.",), default=200, minimum=1, maximum=1000),
-    Option("max_reports", "int", ("Refusals that each side lists one by one. What is beyond is only counted.",), default=500, minimum=1, maximum=10000),
+    Option("max_instances", "int", ("Maximum number of instances of one service.",), default=200, minimum=1, maximum=1000),
+    Option("max_reports", "int", ("Maximum number of refusals that each side lists. Further ones are only counted.",), default=500, minimum=1, maximum=10000),
 )
