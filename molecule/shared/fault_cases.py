@@ -36,7 +36,7 @@ AN_AGENT_STARTS = (
     Limit("front_slowest_s", "<=", 2.0),
 )
 # Who was in the middle of a request to a node that falls silent waits for an answer that does not come; whoever asks later is served by the others.
-MAJORITY_SERVES = "the majority side serves: a request that begins 5 s later or more is answered; healing leaves no ghost"
+MAJORITY_SERVES = "the majority serves: a request that begins 5 s later or more is answered; no stale registration remains"
 # A lost node makes no lookup on another one slow. Until it has left the catalogue, a name may still have its address, and
 # who got that waits for a connection; afterwards nobody who calls another service by name notices that it is away.
 NO_NAME_IS_SLOW = (Limit("dns_slow", "=", 0), Limit("front_late_trouble", "=", 0), Limit("front_slow_percent", "<=", 1.0))
@@ -52,7 +52,7 @@ LOSSY = tuple(limit for limit in MAJORITY if limit.figure != "front_failed_later
 
 BASIC = (
     Case(
-        "quiet", "Nothing happens", "0 failed: the load itself is sound", lambda: contextlib.nullcontext("nothing"), (*NO_SESSION_CUT, *NAMES_ANSWER), lasts=10
+        "quiet", "No fault", "0 failed: the load itself causes no errors", lambda: contextlib.nullcontext("nothing"), (*NO_SESSION_CUT, *NAMES_ANSWER), lasts=10
     ),
     Case("instance_killed", "One instance killed", "0 failed", lambda: faults.instance_killed(PLAIN)),
     Case("instance_stopped", "One instance stopped gracefully", "0 failed", lambda: faults.instance_stopped(OTHER_EDGE), NO_SESSION_CUT, lasts=5),
@@ -60,14 +60,14 @@ BASIC = (
     Case(
         "nginx_master_killed",
         "nginx master killed",
-        "trouble for less than 2 s, back by itself, 0 wrong routes",
+        "disruption for less than 2 s, recovers by itself, 0 wrong routes",
         lambda: faults.unit_killed(OTHER_EDGE, "nginx"),
         (Limit("trouble_span_s", "<", 2),),
     ),
     Case(
         "docker_restarted",
         "Docker daemon restarted",
-        "containers live on, 0 failed",
+        "containers keep running, 0 failed",
         lambda: faults.docker_away(EDGE, "systemctl restart docker"),
         NO_SESSION_CUT,
     ),
@@ -110,8 +110,8 @@ def leading_node_cut(*directions: str) -> t.Iterator[str]:
 NODES = (
     Case(
         "node_lost",
-        "A node lost for 60 s, which led",
-        "0 failed, at most 0.1 % slower than 1 s, edges right within 15 s, everything back by itself",
+        "The leader's node lost for 60 s",
+        "0 failed, at most 0.1 % slower than 1 s, edges correct within 15 s, full recovery",
         leading_node_lost,
         NODE_LOST,
         lasts=60,
@@ -121,7 +121,7 @@ NODES = (
     Case(
         "edge_lost",
         "The other edge lost for 60 s",
-        "the same, asked at the edge that is left",
+        "the same, through the remaining edge",
         lambda: faults.nodes_lost(OTHER_EDGE),
         NODE_LOST,
         lasts=60,
@@ -131,7 +131,7 @@ NODES = (
     ),
     Case(
         "network_cut",
-        "A node's network cut off both ways, while it led",
+        "The leader's network cut off in both directions",
         MAJORITY_SERVES,
         lambda: leading_node_cut("in", "out"),
         # Consul gives a silent node up after 10 s or so.
@@ -142,7 +142,7 @@ NODES = (
     ),
     Case(
         "network_deaf",
-        "A node's network cut off one way, while it led: it sends and hears nothing",
+        "The leader's network cut off in one direction: it sends and does not receive",
         MAJORITY_SERVES,
         lambda: leading_node_cut("in"),
         MAJORITY,
@@ -187,16 +187,18 @@ PROCESSES = (
     Case(
         "docker_killed",
         "Docker daemon killed",
-        "containers live on, 0 failed",
+        "containers keep running, 0 failed",
         lambda: faults.docker_away(PLAIN, "systemctl kill -s KILL docker"),
         NO_SESSION_CUT,
     ),
-    Case("registrator_killed", "registrator killed", "back by itself, 0 failed", lambda: faults.unit_killed(PLAIN, "registrator"), NO_SESSION_CUT),
-    Case("consul_template_killed", "consul-template killed", "back by itself, 0 failed", lambda: faults.unit_killed(EDGE, "consul-template"), NO_SESSION_CUT),
+    Case("registrator_killed", "registrator killed", "recovers by itself, 0 failed", lambda: faults.unit_killed(PLAIN, "registrator"), NO_SESSION_CUT),
+    Case(
+        "consul_template_killed", "consul-template killed", "recovers by itself, 0 failed", lambda: faults.unit_killed(EDGE, "consul-template"), NO_SESSION_CUT
+    ),
     Case(
         "servers_stopped",
         "All Consul servers stopped for 60 s",
-        "the edges keep the last good state, nothing is emptied, full recovery",
+        "the edges keep the last good configuration, nothing is removed, full recovery",
         faults.servers_stopped,
         NAMES_ARE_GONE,
         lasts=60,
@@ -275,7 +277,7 @@ def clock_case(node: str, unit: str, shift: str, seen: t.Callable[[], float]) ->
     return Case(
         f"clock_{unit}_{'ahead' if shift[0] == '+' else 'behind'}".replace("-", "_"),
         f"Clock of {unit} {'one hour ahead' if shift[0] == '+' else 'one hour behind'}",
-        "0 failed, changes are followed, nothing is lost",
+        "0 failed, changes are applied, nothing is lost",
         lambda: faults.clock_shifted(node, unit, shift, seen, whole=unit == "nginx-edge-apply"),
         lasts=12,
         during=stays_right,
@@ -288,7 +290,7 @@ def memory_case(node: str, unit: str, limit: str) -> Case:
     return Case(
         f"memory_{unit}".replace("-", "_"),
         f"{unit} with MemoryMax={limit}",
-        "a named error, 0 failed, recovery when it is freed",
+        "a clear error message, 0 failed, recovery when the limit is removed",
         lambda: faults.memory_limited(node, unit, limit),
         NO_SESSION_CUT,
         lasts=15,
@@ -296,8 +298,10 @@ def memory_case(node: str, unit: str, limit: str) -> Case:
 
 
 MACHINE = (
-    Case("edge_disk_full", "Disk full on an edge", "a named error, nothing lost, recovery when it is freed", edge_disk_full, NO_SESSION_CUT, lasts=20),
-    Case("server_disk_full", "Disk full on a server", "a named error, nothing lost, recovery when it is freed", server_disk_full, lasts=20),
+    Case(
+        "edge_disk_full", "Disk full on an edge", "a clear error message, nothing lost, recovery when space is freed", edge_disk_full, NO_SESSION_CUT, lasts=20
+    ),
+    Case("server_disk_full", "Disk full on a server", "a clear error message, nothing lost, recovery when space is freed", server_disk_full, lasts=20),
     *(clock_case(PLAIN, "registrator", shift, time_of_registrator) for shift in ("+1h", "-1h")),
     *(clock_case(EDGE, "nginx-edge-apply", shift, time_of_apply) for shift in ("+1h", "-1h")),
     *(clock_case(EDGE, "nginx", shift, time_of_nginx) for shift in ("+1h", "-1h")),
@@ -361,7 +365,7 @@ CATALOGUE = (
     Case(
         "power_cycled",
         "All three nodes power-cycled at once",
-        "the platform comes back alone",
+        "the platform recovers by itself",
         lambda: faults.nodes_lost(*lab.NODES),
         (),
         lasts=5,
@@ -370,8 +374,8 @@ CATALOGUE = (
     ),
     Case(
         "alone_after_power_cut",
-        "All three nodes lose their power, and one comes back alone",
-        "its containers run without a leader; the platform comes back alone",
+        "All three nodes lose their power, and one returns alone",
+        "its containers run without a leader; the platform recovers by itself",
         lambda: faults.alone_after_power_cut(PLAIN),
         (),
         lasts=5,
@@ -383,7 +387,7 @@ CATALOGUE = (
     Case(
         "edge_restored",
         "An edge restored from a snapshot of its disk",
-        "no wrong route, no registration is lost, everything back by itself",
+        "no wrong route, no registration is lost, full recovery",
         lambda: snapshots.restored(OTHER_EDGE),
         (),
         lasts=5,
@@ -393,8 +397,8 @@ CATALOGUE = (
     ),
     Case(
         "all_restored",
-        "All three nodes restored, each from a snapshot of another moment",
-        "no wrong route, no registration is lost, everything back by itself",
+        "All three nodes restored, each from a snapshot of another point in time",
+        "no wrong route, no registration is lost, full recovery",
         lambda: snapshots.restored(*lab.NODES),
         (),
         lasts=5,

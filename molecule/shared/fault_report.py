@@ -278,14 +278,14 @@ _COLUMNS = {
     "http requests": "http_requests",
     "failed": "http_failed",
     "slower than 1 s": "http_slow",
-    "requests that call by name": "front_requests",
+    "requests with a call by name": "front_requests",
     "of these failed": "front_failed",
     "of these slower than 1 s": "front_slow",
     "tcp and tls failed": "stream_failed",
     "DNS failed": "dns_failed",
     "DNS slower than 1 s": "dns_slow",
-    "last trouble (s)": "last_trouble_s",
-    "all right again (s)": "right_s",
+    "last disruption (s)": "last_trouble_s",
+    "recovered after (s)": "right_s",
 }
 
 
