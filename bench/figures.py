@@ -72,6 +72,6 @@ class Figures:
 
 def markdown_table(declared: t.Iterable[Figure]) -> str:
     """The table of a README: every figure with its unit, target and meaning."""
-    rows = ["| figure | unit | to reach | how it is measured |", "|---|---|---|---|"]
+    rows = ["| figure | unit | target | how it is measured |", "|---|---|---|---|"]
     rows += [f"| `{figure.name}` | {figure.unit} | {figure.target or ''} | {figure.what} |" for figure in declared]
     return "\n".join(rows)

@@ -25,7 +25,7 @@ MOST_RATIO = 1.1
 KINDS = {
     "getent": "`getent ahostsv4` on the host, a new process each time",
     "musl": "musl's `getaddrinfo` in a container of Docker's default network",
-    "musl_network": "the same in a container of a network of its own, by way of Docker's resolver",
+    "musl_network": "the same in a container of a network of its own, through Docker's resolver",
 }
 
 
@@ -33,13 +33,13 @@ def declared() -> list[Figure]:
     """Return the figures of this part."""
     rows = []
     for kind, what in KINDS.items():
-        for state, how in (("up", "with every node up"), ("away", "while another node's network is cut off")):
+        for state, how in (("up", "with every node up"), ("away", "while another node is disconnected")):
             rows.append(Figure(f"{state}_{kind}_qps", "lookups/s", f"{what}, one after the other, {how}; median of {ROUNDS} runs"))
             rows.append(Figure(f"{state}_{kind}_p99_ms", "ms", "99th percentile there, median of the runs"))
         ratio = Target("<=", MOST_RATIO)
-        rows.append(Figure(f"away_{kind}_time_ratio", "ratio", "time of a lookup with a node away, in units of that before; median of pairs", ratio))
+        rows.append(Figure(f"away_{kind}_time_ratio", "ratio", "time of a lookup with a node down, relative to the time before; median of pairs", ratio))
         rows.append(Figure(f"away_{kind}_p99_ratio", "ratio", "the same of the 99th percentile", ratio))
-        rows.append(Figure(f"away_{kind}_slow", "lookups", "slower than 1 s, of all with a node away", Target("<=", 0)))
+        rows.append(Figure(f"away_{kind}_slow", "lookups", "lookups slower than 1 s with a node down", Target("<=", 0)))
     return rows
 
 

@@ -13,7 +13,7 @@ from bench.lab import Endpoint, Lab, LabError, Node
 from bench.stats import percentile
 
 PORT = 53
-# Sockets, and questions on the way at a time; processes that look up through libc.
+# Sockets, and outstanding queries at a time; processes that look up through libc.
 CLIENTS, OUTSTANDING, PROCESSES = 8, 32, 8
 # Answers that may be missing: one lost packet is no reason to give up a run.
 MOST_LOST_SHARE = 0.01

@@ -43,15 +43,15 @@ PARTS = ("plain", "lost", "cached")
 
 # Path -> what it is.
 PATHS = {
-    "agent": f"dnsperf on the host to the agent on loopback, {CLIENTS} sockets and {OUTSTANDING} questions on the way",
-    "host": f"`getaddrinfo` on the host, through its resolver, from {PROCESSES} processes (two questions a lookup: IPv4 and IPv6)",
+    "agent": f"dnsperf on the host to the agent on loopback, {CLIENTS} sockets and {OUTSTANDING} outstanding queries",
+    "host": f"`getaddrinfo` on the host, through its resolver, from {PROCESSES} processes (two queries per lookup: IPv4 and IPv6)",
     "bridge": "dnsperf from a container of Docker's default network to the agent of its node",
     "network": "dnsperf from a container of a network of its own to Docker's resolver there, which asks the agent",
     "container": "`getaddrinfo` in a container of the default network, with its resolver file",
 }
 MODES = {
-    "plain": "as installed: no answer is kept anywhere",
-    "cached": f"agents with `use_cache` and a `service_ttl` of {CACHE_SECONDS} s, and the host under systemd-resolved, which keeps answers of loopback, too",
+    "plain": "as installed: no answer is cached anywhere",
+    "cached": f"agents with `use_cache` and a `service_ttl` of {CACHE_SECONDS} s, and the host under systemd-resolved, which also caches answers of loopback",
 }
 
 

@@ -50,7 +50,7 @@ def _declared() -> tuple[Figure, ...]:
         Figure("haproxy_change_visible_median_ms", "ms", "HAProxy with DNS SRV discovery every second: the same"),
         Figure("haproxy_change_visible_p95_ms", "ms", "the same, 95th percentile"),
         Figure("change_visible_ratio_haproxy", "ratio", "median of platform / HAProxy over the pairs of changes"),
-        Figure("change_visible_from_command_median_ms", "ms", "the platform: the same changes, counted from the moment at which `docker run` was typed"),
+        Figure("change_visible_from_command_median_ms", "ms", "the platform: the same changes, counted from the call of `docker run`"),
         Figure("seed_change_visible_from_command_median_ms", "ms", "the seed: the same"),
         Figure("change_visible_cold_median_ms", "ms", "the platform: the same, when the apply program does not run yet, as after a boot"),
         Figure("phase_registered_median_ms", "ms", "of these changes on the platform: from `StartedAt` until the catalogue has the instance"),
@@ -88,18 +88,18 @@ def _declared() -> tuple[Figure, ...]:
     rows += [
         Figure("reloads", "reloads", "the platform: reloads on each edge under load, each by a change that both edges were seen to serve"),
         Figure("reload_requests", "requests", f"requests meanwhile: {LOAD_RATE:g}/s to each edge on new connections and as many on kept ones"),
-        Figure("reload_failed_requests", "requests", "of these, answered wrongly or not at all", Target("<=", 0)),
-        Figure("reload_resent_requests", "requests", "of these, sent again because a kept connection had been closed before them"),
+        Figure("reload_failed_requests", "requests", "of these, answered incorrectly or not at all", Target("<=", 0)),
+        Figure("reload_resent_requests", "requests", "of these, sent again because a kept-alive connection had been closed"),
         Figure("seed_reload_requests", "requests", "the seed: the same with as many reloads"),
         Figure("seed_reload_failed_requests", "requests", "the seed: the same"),
         Figure("seed_reload_resent_requests", "requests", "the seed: the same"),
-        Figure("churn", "instances", "each side: instances that came, were seen through both edges, and were killed by `docker rm -f`, under the same load"),
+        Figure("churn", "instances", "each side: instances that started, answered through both edges, and were killed by `docker rm -f`, under the same load"),
     ]
     for name, title in (("", "the platform"), ("seed_", "the seed"), ("haproxy_", "HAProxy")):
         rows += [
             Figure(f"{name}churn_requests", "requests", f"{title}: requests meanwhile to their service, which keeps one other instance"),
-            Figure(f"{name}churn_failed_requests", "requests", "of these, answered wrongly or not at all"),
-            Figure(f"{name}churn_resent_requests", "requests", "of these, sent again because a kept connection had been closed before them"),
+            Figure(f"{name}churn_failed_requests", "requests", "of these, answered incorrectly or not at all"),
+            Figure(f"{name}churn_resent_requests", "requests", "of these, sent again because a kept-alive connection had been closed"),
         ]
     for size in SIZES:
         slow = Target("<", 1000) if size == max(SIZES) else None
