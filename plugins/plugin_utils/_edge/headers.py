@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
+# Headers that the edge writes itself, or never passes on: they cannot be listed in cleared_headers.
 OWN_HEADERS = (
     "Host",
     "Connection",

@@ -12,8 +12,8 @@ from .option import Option
 from .option_groups import CANARY, INTERNAL, REMOTE_SERVICE, TLS
 
 RETRY_CONDITIONS = ("error", "timeout", "invalid_header", "http_500", "http_502", "http_503", "http_504", "http_429")
-# Request headers that the edge writes itself, or never passes on: they cannot be listed in cleared_headers.
-# What every node listens on: SSH, DNS, the Docker API, the edge's status page, registrator's metrics, and Consul's RPC, gossip, HTTP(S), gRPC and DNS.
+# What every node listens on: SSH, DNS, the Docker API, the edge's status page, registrator's metrics, and Consul's RPC,
+# gossip, HTTP(S), gRPC and DNS.
 PLATFORM_PORTS = (22, 53, 2375, 2376, 8098, 8099, 8300, 8301, 8302, 8500, 8501, 8502, 8503, 8600)
 
 SCHEMA: tuple[Option, ...] = (
