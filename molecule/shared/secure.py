@@ -105,7 +105,11 @@ def fixture_outsider() -> Iterator[str]:
     """A host in the network of the nodes that is none of them; it has Consul's program and nothing else of the platform."""
     subprocess.run(["docker", "rm", "-f", OUTSIDER], capture_output=True, check=False)
     image = os.environ.get("LAB_IMAGE") or "trinode/node:bookworm"
-    subprocess.run(["docker", "run", "-d", "--name", OUTSIDER, "--network", lab.NAME, image, "sleep", "infinity"], check=True, capture_output=True)
+    subprocess.run(
+        ["docker", "run", "-d", "--label", "owner=molecule", "--name", OUTSIDER, "--network", lab.NAME, image, "sleep", "infinity"],
+        check=True,
+        capture_output=True,
+    )
     program = subprocess.run(["docker", "exec", lab.container("consul-1"), "cat", "/usr/local/bin/consul"], check=True, capture_output=True).stdout
     subprocess.run(["docker", "exec", "-i", OUTSIDER, "sh", "-c", "cat > /usr/local/bin/consul && chmod 755 /usr/local/bin/consul"], input=program, check=True)
     yield OUTSIDER
