@@ -56,7 +56,9 @@ class Loop:
         pause = min(IDLE_SECONDS, watchdog_seconds() or IDLE_SECONDS)
         while not self.stopping.is_set():
             self.reconciler.health.beat()
-            if not (observer.inspector.is_alive() and self.followers.are_alive()):
+            alive = observer.inspector.is_alive() and self.followers.are_alive()
+            # The followers end as soon as the loop is asked to stop, which may be now.
+            if not alive and not self.stopping.is_set():
                 log("error", "thread-died")
                 return 1
             batch = self._wait(pause)
